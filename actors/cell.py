@@ -1,0 +1,722 @@
+"""`Cell`: one actor's life, from its first start to the last fate of its last message. Read this first.
+
+A cell outlives the instances of its class: the address, the mailbox and the recipe stay, each incarnation
+runs in a task of its own (`live`), and what comes after it is the supervisor's decision.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from actors.actor import Actor, Handler, Terminated, find_handler
+from actors.children import Children
+from actors.errors import Refusal
+from actors.events import ActorStarted, ActorStopped, HookFailed
+from actors.ref import HANDLED, ActorRef, current
+from actors.supervision import Exit, Reason
+from actors.supervisor import ChildSpec, Supervisor
+from transport.address import Address
+from transport.base import Inlet
+from transport.envelope import Envelope, Outcome
+from transport.errors import DeliveryError, MailboxFull
+from transport.eventloop import Future, Task
+from transport.mailbox import PriorityMailbox
+from transport.message import Message
+from transport.middleware import Gate, compose_accept
+
+if TYPE_CHECKING:
+    from actors.system import ActorSystem
+
+# Fairness: a busy actor lets the others run after 2 ms or 1,024 messages; looking at the clock every
+# 16 messages costs 4 ns each.
+_LOOK_EVERY: Final = 16
+_MOST_LOOKS: Final = 64
+_LONGEST_TURN: Final = 0.002
+
+
+class Cell:
+    """What stays of an actor while its incarnations come and go. Internal: users hold an `ActorRef`."""
+
+    __slots__ = (
+        "_children",
+        "_ended",
+        "_idle",
+        "_ref",
+        "_started",
+        "_stash",
+        "_timers",
+        "_turns",
+        "_watched",
+        "address",
+        "blocked_on",
+        "envelope",
+        "failed_at",
+        "failures",
+        "handled",
+        "inlet",
+        "instance",
+        "interruptible",
+        "mailbox",
+        "order",
+        "parent",
+        "spec",
+        "system",
+        "task",
+        "watchers",
+    )  # fmt: skip
+
+    def __init__(self, system: ActorSystem, spec: ChildSpec, address: Address, parent: Children) -> None:
+        self.system = system
+        self.spec = spec
+        self.address = address
+        self.parent = parent
+        self.mailbox = PriorityMailbox(
+            system.future, system.dropped,
+            capacity=spec.capacity or system.capacity, overflow=spec.overflow or system.overflow, ageing=spec.ageing,
+        )  # fmt: skip
+        self.inlet: Inlet = spec.actor._inlet(self)
+        """Where senders put their mail: the mailbox, the middleware before it, or a pool's workers."""
+        self.instance: Actor | None = None
+        self.envelope: Envelope | None = None
+        """The message being handled, if it is one of those handled one at a time."""
+        self.handled = 0
+        self.task: Task | None = None
+        """The task of the running incarnation; None between two."""
+        self.order: Reason | None = None
+        """How this incarnation has been told to end."""
+        self.interruptible = False
+        self.failures = 0
+        self.failed_at = 0.0
+        self.watchers: set[Cell] | None = None
+        self.blocked_on: Address | None = None
+        self._ref: ActorRef[Any] | None = None
+        self._started: Future | None = None
+        self._ended: list[Future] | None = None
+        self._idle: Future | None = None
+        self._children: Children | None = None
+        self._turns: set[Turn] | None = None
+        self._timers: dict[Hashable, Timer] | None = None
+        self._watched: set[Address] | None = None
+        self._stash: deque[Envelope] | None = None
+
+    # A life ----------------------------------------------------------------------------------------------
+
+    async def start(self) -> Exit | None:
+        """Begin an incarnation. None once `on_start` has succeeded, otherwise how it ended instead."""
+        self.order = None
+        self.mailbox.reopen()
+        self._started = self.system.future()
+        self.task = self.system.loop.start(self.live, self.address)
+        return await self._started  # type: ignore[no-any-return]
+
+    async def live(self) -> None:
+        """One incarnation: begin, serve, end, and tell the supervisor how it went."""
+        current.set(self)
+        self.interruptible = True
+        try:
+            try:
+                exit = Exit(self.order) if self.order else await self.begin() or await self.serve()  # noqa: A001
+            except anyio.get_cancelled_exc_class() as error:
+                outside = self.system.loop.cancelled()
+                exit = Exit(self.order or "killed") if outside else Exit("failed", error)  # noqa: A001
+            exit = await self.end(exit)  # noqa: A001
+        except BaseException as error:
+            exit = Exit("failed", error)  # noqa: A001
+            self.system.fail(error)  # a KeyboardInterrupt, say: nobody's to handle, so the system ends
+            raise
+        finally:
+            self.task = None
+            self.ended(exit)
+
+    async def begin(self) -> Exit | None:
+        """Build the instance from its recipe and start it; an `Exit` where that fails."""
+        try:
+            instance = self.spec.build()
+            instance._cell = self
+            self.instance = instance
+            if isinstance(instance, Supervisor):
+                for spec in instance.children():
+                    await self.children.start(spec)
+            await instance.on_start()
+        except Exception as error:  # noqa: BLE001  # the supervisor decides
+            return Exit("failed", error)
+        if self._started is not None and not self._started.done():
+            self._started.set_result(None)
+        self.system.publish(ActorStarted, self.address)
+        return None
+
+    async def serve(self) -> Exit:
+        """Handle mail until told to end or a handler fails. Wait, then pop, with no await in between."""
+        mailbox, instance, system = self.mailbox, self.instance, self.system
+        pop, handlers, deliver, settled = (
+            mailbox.pop,
+            self.spec.actor.__handlers__,
+            system.deliver,
+            system.settled,
+        )
+        if system.middleware == () and not all(handler.awaits for handler in handlers.values()):
+            mailbox.at_once = self.answer_at_once
+        looks, budget, since = _MOST_LOOKS, _LOOK_EVERY, system.now()
+        while True:
+            envelope = pop()
+            if envelope is None:
+                self.envelope = None
+                if mailbox.closed:
+                    return Exit(self.order or "stopped")
+                if self._idle is not None:
+                    self.tell_idle()
+                await mailbox.mail()
+                looks, budget, since = _MOST_LOOKS, _LOOK_EVERY, system.now()
+                continue
+
+            message = envelope.message
+            handler = handlers.get(type(message)) or find_handler(self.spec.actor, type(message))
+            if handler is None:
+                if isinstance(message, Exit):  # control mail
+                    return message
+                self.unhandled(envelope)
+                continue
+            if envelope.deadline is not None and self.too_late(envelope):
+                continue
+            if handler.concurrency > 1:
+                await self.handle_beside(envelope, handler)
+                continue
+
+            self.envelope = envelope
+            try:
+                if deliver is not None:
+                    result = await deliver(envelope)
+                elif handler.awaits:
+                    result = await handler.function(instance, message)
+                else:
+                    result = plain(handler.function(instance, message), handler)
+            except BaseException as error:  # noqa: BLE001  # failed() raises again what is not the handler's
+                exit = self.failed(envelope, handler, error)  # noqa: A001
+                if exit is not None:
+                    return exit
+            else:
+                if self.envelope is not None:  # else it was stashed
+                    self.handled += 1
+                    reply = envelope.reply
+                    if reply is not None and not reply.done():
+                        reply.set_result(result)
+                    for tell in settled:
+                        tell(envelope, HANDLED)
+
+            budget -= 1
+            if not budget:
+                looks, budget = looks - 1, _LOOK_EVERY
+                if not looks or system.now() - since > _LONGEST_TURN:
+                    await system.loop.checkpoint()
+                    looks, since = _MOST_LOOKS, system.now()
+
+    async def end(self, exit: Exit) -> Exit:  # noqa: A002
+        """Stop what belongs to this incarnation, children first, and give the instance its last word."""
+        self.interruptible = False
+        self.system.loop.uncancel()
+        self.mailbox.at_once = None
+        instance, self.instance, self.envelope = self.instance, None, None
+        with anyio.CancelScope(shield=True):
+            self.forget_timers()
+            self.forget_watches()
+            if self._turns:
+                await self.end_turns(now=exit.reason == "killed")
+            if self._children is not None:
+                await self._children.stop(now=exit.reason == "killed")
+                self._children = None
+            if instance is not None:
+                exit = await self.last_word(instance, exit)  # noqa: A001
+        self.unstash()
+        return exit
+
+    async def last_word(self, instance: Actor, exit: Exit) -> Exit:  # noqa: A002
+        """Call the one hook that fits, for at most the actor's shutdown time."""
+        failed = exit.reason == "failed" and exit.error is not None
+        hook = "on_restart" if failed else "on_stop"
+        try:
+            with anyio.fail_after(self.spec.shutdown):
+                await (instance.on_restart(exit.error) if failed else instance.on_stop(exit.reason))  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001  # the actor ends all the same; the event says so
+            self.system.publish(HookFailed, self.address, hook, error)
+            if exit.reason == "finished":
+                return Exit("failed", error)
+        return exit
+
+    def ended(self, exit: Exit) -> None:  # noqa: A002
+        """Hand the exit record to whoever decides: who waits for the start, or the supervisor."""
+        started, self._started = self._started, None
+        if started is not None and not started.done():
+            started.set_result(exit)
+        else:
+            self.parent.exited(self, exit)
+        waiting, self._ended = self._ended or (), None
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
+        self.tell_idle()
+
+    def bury(self, exit: Exit) -> None:  # noqa: A002
+        """The end for good: no more mail; what is left are dead letters; the watchers are told."""
+        system = self.system
+        self.mailbox.close()
+        system.forget(self)
+        for envelope in self.mailbox.drain():
+            system.dead_letter(envelope, "stopped", exit.error)
+        watchers, self.watchers = self.watchers, None
+        for watcher in watchers or ():
+            watcher.terminated(self.address, exit.reason)
+        system.publish(ActorStopped, self.address, exit.reason, exit.error)
+
+    # How it is told to end -------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Drain, then end; at once where no incarnation runs."""
+        if self.task is None:
+            self.parent.exited(self, Exit("stopped"))
+        elif self.order is None:
+            self.order = "stopped"
+            self.mailbox.close()
+
+    def finish(self) -> None:
+        """The actor's own wish to stop: drain, then end as "finished"."""
+        if self.order is None:
+            self.order = "finished"
+            self.mailbox.close()
+
+    def leave(self) -> None:
+        """End after the message in hand, and keep the mail: a sibling's casualty."""
+        if self.order is None:
+            self.order = "restarting"
+            self.mailbox.post(Envelope(Exit("restarting"), self.address))  # type: ignore[arg-type]
+
+    def fail(self, error: BaseException) -> None:
+        """End after the message in hand, with `error`."""
+        self.mailbox.post(Envelope(Exit("failed", error), self.address))  # type: ignore[arg-type]
+
+    def kill(self) -> None:
+        """End now."""
+        if self.task is None:
+            self.parent.exited(self, Exit("killed"))
+            return
+        self.order = "killed"
+        self.mailbox.close()
+        self.mailbox.post(Envelope(Exit("killed"), self.address))  # type: ignore[arg-type]  # should it not be cancellable
+        self.interrupt()
+        if self._children is not None:
+            self._children.kill()
+
+    def interrupt(self) -> None:
+        """Cancel the incarnation. Cleaning up is not interrupted: it is bounded by itself."""
+        if self.interruptible and self.task is not None:
+            self.task.cancel()
+
+    async def wait_ended(self, deadline: float) -> None:
+        """Return when the running incarnation has ended, or at `deadline`; at once where none runs."""
+        if self.task is not None:
+            if self._ended is None:
+                self._ended = []
+            ended = self.system.future()
+            self._ended.append(ended)
+            await self.system.wait(ended, deadline)
+
+    async def wait_idle(self) -> None:
+        """Return when the actor has nothing in hand and nothing queued."""
+        while not self.idle():
+            self._idle = self.system.future()
+            await self._idle
+
+    def idle(self) -> bool:
+        """Whether nothing is in hand and nothing is queued."""
+        if self.task is None:
+            return not len(self.mailbox)
+        return self.mailbox.parked and not len(self.mailbox) and not self._turns
+
+    def load(self) -> int:
+        """How many messages are waiting and in hand."""
+        return len(self.mailbox) + (not self.mailbox.parked) + len(self._turns or ())
+
+    def tell_idle(self) -> None:
+        """Wake whoever waits for idleness; it looks for itself."""
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
+
+    # What becomes of a message ---------------------------------------------------------------------------
+
+    def failed(self, envelope: Envelope, handler: Handler, error: BaseException) -> Exit | None:
+        """A handler raised: an answer "no", a failure of the actor, or not the handler's to raise.
+
+        Returns the exit record, or None where the actor goes on. Raises `error` where it is a
+        cancellation from outside or any other `BaseException`.
+        """
+        system = self.system
+        if isinstance(error, Refusal):
+            system.settle(envelope, Outcome("handled", "refused", error), error)
+            self.handled += 1
+            return None
+        if isinstance(error, Exception) or not (
+            isinstance(error, anyio.get_cancelled_exc_class()) and system.loop.cancelled()
+        ):
+            if envelope.attempt < handler.attempts and isinstance(error, Exception):
+                envelope.attempt += 1
+                self.mailbox.put_back(envelope)
+            else:
+                system.dead_letter(envelope, "failed", error)
+            if isinstance(error, Exception | anyio.get_cancelled_exc_class()):
+                return Exit("failed", error)
+            raise error
+        system.dead_letter(envelope, "killed", error)
+        raise error
+
+    def too_late(self, envelope: Envelope) -> bool:
+        """Whether nobody wants this message handled any more; then it has met its fate here."""
+        assert envelope.deadline is not None
+        if envelope.deadline <= self.system.now():
+            reason = "expired"
+        elif envelope.reply is not None and envelope.reply.done():
+            reason = "abandoned"
+        else:
+            return False
+        self.system.dead_letter(envelope, reason)
+        return True
+
+    def unhandled(self, envelope: Envelope) -> None:
+        """No handler for this type: a dead letter, and an error to the asker. The actor goes on."""
+        kinds = ", ".join(sorted(kind.__name__ for kind in self.spec.actor.__handlers__)) or "nothing"
+        kind = type(envelope.message).__name__
+        error = DeliveryError(
+            f"{self.spec.actor.__name__} at {self.address} does not handle {kind}, only {kinds}", envelope
+        )
+        self.system.dead_letter(envelope, "unhandled", error)
+
+    def answer_at_once(self, envelope: Envelope) -> bool:
+        """Run a plain `def` handler in the asker's turn; False where it has to take its place in the mailbox."""
+        handler = self.spec.actor.__handlers__.get(type(envelope.message))
+        if handler is None or handler.awaits or self.instance is None:
+            return False
+        self.envelope = envelope
+        turn = current.set(self)
+        try:
+            result = plain(handler.function(self.instance, envelope.message), handler)
+        except BaseException as error:  # noqa: BLE001  # failed() raises again what is not the handler's
+            exit = self.failed(envelope, handler, error)  # noqa: A001
+            if exit is not None:
+                self.mailbox.post(Envelope(exit, self.address))  # type: ignore[arg-type]
+        else:
+            if self.envelope is not None:  # else it was stashed
+                self.handled += 1
+                envelope.reply.set_result(result)  # type: ignore[union-attr]  # only asks are answered at once
+        finally:
+            current.reset(turn)
+            self.envelope = None
+        return True
+
+    # Handlers that share the actor -----------------------------------------------------------------------
+
+    async def handle_beside(self, envelope: Envelope, handler: Handler) -> None:
+        """Start a concurrent handler, or put the message back and wait until one of them has finished."""
+        if self._turns is None:
+            self._turns = set()
+        if sum(turn.handler is handler for turn in self._turns) < handler.concurrency:
+            self._turns.add(Turn(self, envelope, handler))
+        else:
+            self.mailbox.put_back(envelope)
+            await self.mailbox.mail()  # a turn that ends wakes the mailbox, and so does control mail
+
+    def turn_over(self, turn: Turn) -> None:
+        """A concurrent handler has finished: there is room for the next."""
+        if self._turns is not None:
+            self._turns.discard(turn)
+        self.mailbox.wake()
+
+    async def end_turns(self, *, now: bool) -> None:
+        """Let the concurrent handlers finish within the shutdown time, then cancel them; at once if `now`."""
+        deadline = self.system.now() + (0.0 if now else self.spec.shutdown)
+        while self._turns:
+            for turn in list(self._turns):
+                await self.system.wait(turn.over(), deadline)
+            deadline = self.system.now() + 1.0
+            for turn in self._turns:
+                turn.cancel()
+
+    def current_envelope(self) -> Envelope | None:
+        """The envelope of the message that the running code handles."""
+        turn = current.get()
+        return turn.envelope if type(turn) is Turn and turn.cell is self else self.envelope
+
+    # What an actor has besides its mail ------------------------------------------------------------------
+
+    @property
+    def ref(self) -> ActorRef[Any]:
+        """The reference to this actor."""
+        if self._ref is None:
+            self._ref = ActorRef(self.system, self.address)
+        return self._ref
+
+    @property
+    def children(self) -> Children:
+        """The actors below this one."""
+        if self._children is None:
+            actor = self.instance
+            assert actor is not None
+            self._children = Children(
+                self.system,
+                self.address,
+                self,
+                actor.strategy,
+                actor.intensity,
+                actor.period,
+                actor.auto_shutdown,
+            )
+        return self._children
+
+    def gate(self) -> Inlet:
+        """Where senders put their mail: the mailbox itself, or the middleware before it."""
+        accept = compose_accept(self.system.middleware, self.mailbox.put)
+        return self.mailbox if accept == self.mailbox.put else Gate(accept)
+
+    def watch(self, address: Address) -> None:
+        """Be told once when the actor at `address` has ended."""
+        if Terminated not in self.spec.actor.__handlers__:
+            name = self.spec.actor.__name__
+            raise TypeError(
+                f"{name} watches {address} but has no @handles(Terminated) method to be told with"
+            )
+        if self._watched is None:
+            self._watched = set()
+        if address in self._watched:
+            return
+        self._watched.add(address)
+        watched = self.system.cells.get(address)
+        if watched is None:
+            self.terminated(address, "not found")
+        else:
+            if watched.watchers is None:
+                watched.watchers = set()
+            watched.watchers.add(self)
+
+    def unwatch(self, address: Address) -> None:
+        """Not any more, not even where the word is in the mailbox already."""
+        if self._watched is not None:
+            self._watched.discard(address)
+        watched = self.system.cells.get(address)
+        if watched is not None and watched.watchers is not None:
+            watched.watchers.discard(self)
+        self.mailbox.withdraw(lambda e: isinstance(e.message, Terminated) and e.message.address == address)
+
+    def terminated(self, address: Address, reason: str) -> None:
+        """An actor that this one watches has ended."""
+        if self._watched is not None and address in self._watched:
+            self._watched.discard(address)
+            self.mailbox.post(Envelope(Terminated(address, reason), self.address, sender=address))
+
+    def forget_watches(self) -> None:
+        """Watches end with the incarnation."""
+        for address in list(self._watched or ()):
+            self.unwatch(address)
+        self.mailbox.withdraw(lambda e: isinstance(e.message, Terminated))
+
+    def set_timer(self, seconds: float, message: Message[Any], key: Hashable, *, repeat: bool) -> None:
+        """Start a timer; one of the same key is replaced."""
+        if not seconds >= 0 or (repeat and seconds == 0):
+            raise ValueError(
+                f"a timer of {seconds} s at {self.address}: delays are at least 0 s, periods over 0 s"
+            )
+        key = type(message) if key is None else key
+        self.cancel_timer(key)
+        if self._timers is None:
+            self._timers = {}
+        self._timers[key] = Timer(self, key, message, seconds, repeat=repeat)
+
+    def cancel_timer(self, key: Hashable) -> None:
+        """Stop a timer, and take its tick out of the mailbox."""
+        timer = self._timers.pop(key, None) if self._timers else None
+        if timer is not None:
+            timer.cancelled = True
+            self.mailbox.withdraw(lambda e: e is timer.tick)
+
+    def forget_timer(self, timer: Timer) -> None:
+        """A timer has ticked for the last time and the tick is settled."""
+        if self._timers and self._timers.get(timer.key) is timer:
+            del self._timers[timer.key]
+
+    def forget_timers(self) -> None:
+        """Timers end with the incarnation."""
+        for key in list(self._timers or ()):
+            self.cancel_timer(key)
+
+    def stash_current(self, envelope: Envelope) -> None:
+        """Put the message being handled aside: its handler returns, but it is not settled."""
+        if self._stash is None:
+            self._stash = deque()
+        if len(self._stash) >= self.mailbox.capacity:
+            raise MailboxFull(f"the stash of {self.address} is full", envelope, depth=len(self._stash))
+        self._stash.append(envelope)
+        turn = current.get()
+        if type(turn) is Turn and turn.cell is self:
+            turn.envelope = None
+        else:
+            self.envelope = None
+
+    def unstash(self) -> None:
+        """Put what was put aside back, in its first order."""
+        stash, self._stash = self._stash, None
+        while stash:
+            self.mailbox.put_back(stash.pop())
+
+
+class Turn:
+    """One message of a concurrent handler, in a task of its own."""
+
+    __slots__ = (
+        "_over",
+        "address",
+        "blocked_on",
+        "cancelled",
+        "cell",
+        "envelope",
+        "handler",
+        "running",
+        "task",
+    )
+
+    def __init__(self, cell: Cell, envelope: Envelope, handler: Handler) -> None:
+        self.cell = cell
+        self.address = cell.address
+        self.envelope: Envelope | None = envelope
+        self.handler = handler
+        self.blocked_on: Address | None = None
+        self.running = self.cancelled = False
+        self._over: list[Future] = []
+        self.task: Task = cell.system.loop.start(self.run, cell.address)
+
+    async def run(self) -> None:
+        """Handle the message, settle it, make room for the next."""
+        current.set(self)
+        self.running = True
+        cell, envelope, handler = self.cell, self.envelope, self.handler
+        system, instance = cell.system, cell.instance
+        assert envelope is not None
+        try:
+            if self.cancelled or instance is None:
+                system.dead_letter(envelope, "killed")
+            else:
+                call = (
+                    system.deliver(envelope)
+                    if system.deliver
+                    else handler.function(instance, envelope.message)
+                )
+                result = await call
+                if self.envelope is not None:  # else it was stashed
+                    cell.handled += 1
+                    system.succeeded(envelope, result)
+        except BaseException as error:  # noqa: BLE001  # failed() raises again what is not the handler's
+            await self.failed(envelope, error)
+        finally:
+            cell.turn_over(self)
+            for each in self._over:
+                if not each.done():
+                    each.set_result(None)
+
+    async def failed(self, envelope: Envelope, error: BaseException) -> None:
+        """As in the actor's own turn; the exit record comes to it as control mail."""
+        try:
+            exit = self.cell.failed(envelope, self.handler, error)  # noqa: A001
+            if exit is not None:
+                self.cell.mailbox.post(Envelope(exit, self.address))  # type: ignore[arg-type]
+        except anyio.get_cancelled_exc_class():
+            pass  # cancelled by `cancel`, and accounted for
+        except BaseException as fatal:
+            self.cell.system.fail(fatal)
+            raise
+
+    def cancel(self) -> None:
+        """Cancel the handler; one that has not begun never will."""
+        self.cancelled = True
+        if self.running:
+            self.task.cancel()
+
+    def over(self) -> Future:
+        """A future that is resolved when the turn is over."""
+        over = self.cell.system.future()
+        self._over.append(over)
+        return over
+
+
+class Timer:
+    """A keyed timer: rings the cell when its deadline comes, and again while it repeats."""
+
+    __slots__ = ("_cell", "_message", "_period", "_when", "cancelled", "key", "tick")
+
+    def __init__(
+        self, cell: Cell, key: Hashable, message: Message[Any], seconds: float, *, repeat: bool
+    ) -> None:
+        self.key = key
+        self.cancelled = False
+        self.tick: Envelope | None = None
+        self._cell = cell
+        self._message = message
+        self._period = seconds if repeat else None
+        self._when = cell.system.now() + seconds
+        cell.system.deadlines.at(self._when, self)
+
+    def done(self) -> bool:
+        """As a `Reply` of the deadline heap: whether it is cancelled."""
+        return self.cancelled
+
+    def set_result(self, _: object, /) -> None:
+        """The time has come: put a tick in the mailbox, unless the last one still waits there."""
+        cell = self._cell
+        if self.tick is None or not cell.mailbox.holds(self.tick):
+            self.tick = Envelope(self._message, cell.address, sender=cell.address)
+            if self._period is None:
+                self.tick.reply = Ticked(self)
+            cell.mailbox.post(self.tick)
+        if self._period is not None:
+            now = cell.system.now()
+            missed = (now - self._when) // self._period
+            self._when += self._period * (missed + 1)
+            cell.system.deadlines.at(self._when, self)
+
+
+class Ticked:
+    """Where the answer to the last tick of a timer goes: the timer is forgotten."""
+
+    __slots__ = ("_timer",)
+
+    def __init__(self, timer: Timer) -> None:
+        self._timer = timer
+
+    def done(self) -> bool:
+        """Never before it is settled."""
+        return False
+
+    def set_result(self, _: object, /) -> None:
+        """The tick is settled."""
+        self._timer._cell.forget_timer(self._timer)
+
+
+async def call_handler(envelope: Envelope) -> Any:
+    """Run the handler for `envelope` in the turn that is on: the innermost of the `deliver` middleware."""
+    turn = current.get()
+    cell = turn.cell if type(turn) is Turn else turn
+    assert isinstance(cell, Cell)
+    handler = cell.spec.actor.__handlers__[type(envelope.message)]
+    result = handler.function(cell.instance, envelope.message)
+    return await result if handler.awaits else plain(result, handler)
+
+
+def plain(result: Any, handler: Handler) -> Any:
+    """The result of a plain `def` handler, which must not be something to await."""
+    if type(result) is CoroutineType:
+        result.close()
+        name = handler.function.__qualname__
+        raise TypeError(
+            f"{name} is a plain def that returned a coroutine: make it async def, or await inside"
+        )
+    return result

@@ -1,0 +1,227 @@
+"""`Children`: the actors below another, in start order, and what happens when one of them ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import anyio
+
+from actors.actor import Actor
+from actors.errors import RestartIntensityExceeded, SpawnError
+from actors.events import ActorOverdue, ActorRestarted, SupervisorGaveUp
+from actors.pool import Pool, pool_of
+from actors.supervision import AutoShutdown, Exit, Restart, RestartWindow, Strategy, affected, restarts
+from actors.supervisor import ChildSpec, Supervisor
+from transport.address import Address
+
+if TYPE_CHECKING:
+    from actors.cell import Cell
+    from actors.ref import ActorRef
+    from actors.system import ActorSystem
+
+A = TypeVar("A", bound=Actor)
+
+
+class Owner(Protocol):
+    """Whom a failure escalates to, and who may finish because its children have."""
+
+    def fail(self, error: BaseException, /) -> None: ...
+    def finish(self) -> None: ...
+
+
+class Children:
+    """The children of one actor in start order, and what happens when one of them ends.
+
+    Decisions are made by the pure rules of `actors.supervision`; here is only their effect.
+    """
+
+    def __init__(
+        self, system: ActorSystem, address: Address, owner: Owner,
+        strategy: Strategy, intensity: int, period: float, auto_shutdown: AutoShutdown = "never",
+    ) -> None:  # fmt: skip
+        self.address = address
+        self.cells: dict[str, Cell] = {}
+        self._system = system
+        self._owner = owner
+        self._strategy = strategy
+        self._auto_shutdown = auto_shutdown
+        self._window = RestartWindow(intensity, period)
+        self._one_group_at_a_time = anyio.Lock() if strategy is not Strategy.ONE_FOR_ONE else nullcontext()
+        self._recovering: set[Cell] = set()
+        self._closing = False
+        self._made = 0
+
+    # Starting --------------------------------------------------------------------------------------------
+
+    async def start(self, spec: ChildSpec[A]) -> ActorRef[A]:
+        """Start a child and add it. Raises `SpawnError` (the cause is chained), `AddressInUse`, `ValueError`."""
+        if self._closing:
+            raise SpawnError(f"{self.address} is stopping and starts no {spec.actor.__name__}")
+        name = spec.name or self._make_name(spec.actor)
+        cell = self._system.admit(spec, self.address.child(name), self)
+        self.cells[name] = cell
+        try:
+            exit = await cell.start()  # noqa: A001
+        except BaseException:
+            cell.kill()
+            raise
+        if exit is not None:
+            self._bury(cell, exit)
+            what = f"{spec.actor.__name__} at {cell.address} did not start"
+            raise SpawnError(
+                f"{what}: {exit.error!r}" if exit.error else f"{what}: {exit.reason}"
+            ) from exit.error
+        return cell.ref
+
+    async def spawn(self, actor: type[A], /, *args: Any, **options: Any) -> ActorRef[A]:
+        """Start an actor with the options of `ChildSpec`."""
+        return await self.start(ChildSpec(actor, *args, **options))
+
+    async def supervise(self, *children: ChildSpec[Any], **options: Any) -> ActorRef[Supervisor]:
+        """Start a supervisor. It is TRANSIENT: what has finished by itself is not restarted."""
+        return await self.start(ChildSpec(Supervisor, *children, **{"restart": Restart.TRANSIENT, **options}))
+
+    async def pool(self, actor: type[A], /, *args: Any, **options: Any) -> ActorRef[A]:
+        """Start a pool; the reference takes what its workers take."""
+        pool: ActorRef[Pool] = await self.start(pool_of(actor, *args, **options))
+        return pool  # type: ignore[return-value]
+
+    def _make_name(self, actor: type[Actor]) -> str:
+        while True:
+            self._made += 1
+            name = f"{actor.__name__.lower()}-{self._made}"
+            if name not in self.cells:
+                return name
+
+    # When one ends ---------------------------------------------------------------------------------------
+
+    def exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
+        """An incarnation of `cell` has ended, or the cell is told to end while none runs."""
+        if self.cells.get(cell.address.name) is not cell:
+            return
+        if self._closing or exit.reason in ("stopped", "killed"):
+            self._bury(cell, exit)
+        elif cell in self._recovering:
+            return  # the group it belongs to is being restarted, and it with them
+        elif not restarts(cell.spec.restart, exit):
+            self._bury(cell, exit)
+            self._consider_finishing(cell)
+        elif self._window.allows(self._system.now()):
+            self._system.loop.start(partial(self._recover, cell, exit), cell.address)
+        else:
+            self._give_up(cell, exit)
+
+    async def _recover(self, failed: Cell, exit: Exit) -> None:  # noqa: A002
+        """Restart `failed`, and whom the strategy says: stop right to left, start left to right."""
+        async with self._one_group_at_a_time:
+            if failed.task is not None or self._gone(failed):
+                return  # a sibling's failure has taken care of it meanwhile
+            group = affected(self._strategy, list(self.cells.values()), failed)
+            self._recovering.update(group)
+            try:
+                for cell in reversed(group):
+                    if cell.task is not None:
+                        await self._end(cell, cell.leave, cell.spec.shutdown)
+                    if cell.spec.restart is Restart.TEMPORARY:
+                        self._bury(cell, Exit("stopped"))
+                await self._delay(failed, group, exit)
+                for cell in group:
+                    if self._gone(cell) or cell.task is not None:
+                        continue
+                    self._recovering.discard(cell)
+                    ended = await cell.start()
+                    if ended is not None:
+                        self.exited(cell, ended)
+                        if ended.reason == "failed":
+                            return  # its own recovery goes on with the rest of the group
+            finally:
+                self._recovering.difference_update(group)
+
+    async def _delay(self, failed: Cell, group: list[Cell], exit: Exit) -> None:  # noqa: A002
+        now, backoff, delay = self._system.now(), failed.spec.backoff, 0.0
+        if backoff is not None:
+            if now - failed.failed_at >= backoff.forgets_after():
+                failed.failures = 0
+            failed.failures += 1
+            delay = backoff.delay(failed.failures)
+        failed.failed_at = now + delay
+        for cell in group:
+            if not self._gone(cell):
+                self._system.publish(
+                    ActorRestarted, cell.address, delay, exit.error if cell is failed else None
+                )
+        if delay:
+            await anyio.sleep(delay)
+
+    def _gone(self, cell: Cell) -> bool:
+        return self._closing or self.cells.get(cell.address.name) is not cell
+
+    def _consider_finishing(self, cell: Cell) -> None:
+        if cell.spec.significant and (
+            self._auto_shutdown == "any_significant"
+            or (
+                self._auto_shutdown == "all_significant"
+                and not any(c.spec.significant for c in self.cells.values())
+            )
+        ):
+            self._owner.finish()
+
+    def _give_up(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
+        self._closing = True
+        error = RestartIntensityExceeded(
+            f"{self.address}: more than {self._window.intensity} restarts in {self._window.period} s, "
+            f"the last because {cell.address} failed: {exit.error!r}"
+        )
+        error.__cause__ = exit.error
+        self._system.publish(SupervisorGaveUp, self.address, error)
+        self._bury(cell, exit)
+
+        async def stop_all_then_fail() -> None:
+            await self.stop()
+            self._owner.fail(error)
+
+        self._system.loop.start(stop_all_then_fail, self.address)
+
+    def _bury(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
+        if self.cells.get(cell.address.name) is cell:
+            del self.cells[cell.address.name]
+            cell.bury(exit)
+
+    # Stopping --------------------------------------------------------------------------------------------
+
+    async def stop(self, *, now: bool = False) -> None:
+        """Stop all children, the last started first, each within its shutdown time; `now`: kill them."""
+        self._closing = True
+        if now:
+            self.kill()
+        for cell in reversed(list(self.cells.values())):
+            await self.stop_child(cell)
+
+    async def stop_child(self, cell: Cell, timeout: float | None = None) -> None:
+        """Drain and stop one child within `timeout` seconds (None: its own shutdown time), then kill it."""
+        await self._end(cell, cell.stop, cell.spec.shutdown if timeout is None else timeout)
+        self._bury(cell, Exit("stopped"))
+
+    def kill(self) -> None:
+        """Kill all children."""
+        for cell in reversed(list(self.cells.values())):
+            cell.kill()
+
+    async def _end(self, cell: Cell, how: Callable[[], None], within: float) -> None:
+        """End the running incarnation: tell it, wait, then cancel it, again and again where it resists."""
+        how()
+        now = self._system.now
+        await cell.wait_ended(now() + within)
+        if cell.task is None:
+            return
+        self._system.publish(ActorOverdue, cell.address, within)
+        if cell.order == "restarting":
+            cell.interrupt()
+        else:
+            cell.kill()
+        while cell.task is not None:
+            await cell.wait_ended(now() + 1.0)
+            cell.interrupt()

@@ -1,0 +1,152 @@
+"""Pools: several actors of one class behind one address, and how a message finds the one for it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from actors.actor import Actor
+from actors.errors import AskCycle
+from actors.supervisor import ChildSpec, Supervisor
+from transport.base import Inlet
+from transport.envelope import Envelope
+from transport.errors import ActorStopped
+
+if TYPE_CHECKING:
+    from actors.cell import Cell
+
+A = TypeVar("A", bound=Actor)
+
+Route = Callable[[Envelope, "Sequence[Cell]"], "Cell"]
+"""Picks one of the pool's workers, of which there is at least one, for an envelope."""
+Routing = Callable[[], Route]
+"""Makes the `Route` of one pool."""
+
+
+def round_robin() -> Route:
+    """Each worker in turn."""
+    turn = -1
+
+    def route(_: Envelope, workers: Sequence[Cell]) -> Cell:
+        nonlocal turn
+        turn = (turn + 1) % len(workers)
+        return workers[turn]
+
+    return route
+
+
+def least_loaded() -> Route:
+    """The worker with the fewest messages in hand and waiting; among equals each in turn."""
+    in_turn = round_robin()
+
+    def route(envelope: Envelope, workers: Sequence[Cell]) -> Cell:
+        least = min(worker.load() for worker in workers)
+        return in_turn(envelope, [worker for worker in workers if worker.load() == least])
+
+    return route
+
+
+def consistent_hash(key: Callable[[Any], Hashable]) -> Routing:
+    """The same worker for the same ``key(message)``, also in another process and after a restart.
+
+    Jump consistent hash (Lamping and Veach, 2014): of n workers, adding one moves 1/(n + 1) of the keys.
+    Keys are compared by their `repr`, so use strings, numbers or tuples of them.
+    """
+
+    def routing() -> Route:
+        def route(envelope: Envelope, workers: Sequence[Cell]) -> Cell:
+            digest = hashlib.blake2b(repr(key(envelope.message)).encode(), digest_size=8).digest()
+            return workers[jump_hash(int.from_bytes(digest), len(workers))]
+
+        return route
+
+    return routing
+
+
+def jump_hash(key: int, buckets: int) -> int:
+    """The bucket, from 0, of a 64-bit `key`."""
+    bucket, following = 0, 0
+    while following < buckets:
+        bucket = following
+        key = (key * 2862933555777941757 + 1) % (1 << 64)
+        following = int((bucket + 1) * (1 << 31) / ((key >> 33) + 1))
+    return bucket
+
+
+class Pool(Supervisor):
+    """A supervisor of `size` equal workers. Mail for its address goes to a worker's mailbox directly."""
+
+    def __init__(self, worker: ChildSpec[Any], size: int, routing: Routing, **supervision: Any) -> None:
+        super().__init__(**supervision)
+        self._worker = worker
+        self._size = size
+        self.routing = routing
+
+    def children(self) -> Sequence[ChildSpec[Any]]:
+        """The workers, named 1 to `size`."""
+        return [self._worker.named(str(number)) for number in range(1, self._size + 1)]
+
+    @classmethod
+    def _inlet(cls, cell: Cell) -> Inlet:
+        return Router(cell, cell.spec.args[2]())
+
+
+class Router:
+    """The `Inlet` of a pool: hands each envelope to the inlet of one worker, in the sender's turn."""
+
+    def __init__(self, pool: Cell, route: Route) -> None:
+        self._pool = pool
+        self._route = route
+        self._routed: tuple[Envelope, Cell] | None = None
+
+    def offer(self, envelope: Envelope) -> bool:
+        """Accept now if the chosen worker does; otherwise `put` goes to that same worker."""
+        worker = self._worker_for(envelope)
+        if worker.inlet.offer(envelope):
+            return True
+        self._routed = (envelope, worker)
+        return False
+
+    async def put(self, envelope: Envelope) -> None:
+        """Accept as the chosen worker does."""
+        routed, self._routed = self._routed, None
+        worker = routed[1] if routed is not None and routed[0] is envelope else self._worker_for(envelope)
+        await worker.inlet.put(envelope)
+
+    def _worker_for(self, envelope: Envelope) -> Cell:
+        """A worker that takes mail and does not itself wait for the answer.
+
+        Raises `ActorStopped` where none is left, `AskCycle` where all of them wait for this ask.
+        """
+        workers = [cell for cell in self._pool.children.cells.values() if not cell.mailbox.closed]
+        if not workers:
+            raise ActorStopped(f"the pool {self._pool.address} has no worker left", envelope)
+        if envelope.chain:
+            workers = [cell for cell in workers if cell.address not in envelope.chain]
+            if not workers:
+                raise AskCycle(" waits for ".join([*envelope.chain, self._pool.address]))
+        return self._route(envelope, workers)
+
+
+def pool_of(
+    actor: type[A],
+    /,
+    *args: Any,
+    size: int,
+    routing: Routing = round_robin,
+    name: str | None = None,
+    intensity: int | None = None,
+    period: float | None = None,
+    **options: Any,
+) -> ChildSpec[Pool]:
+    """The recipe for a pool of `size` workers of one class.
+
+    `intensity` and `period` as of a supervisor, by default `size` times the restarts of one actor; the
+    other options are those of each worker. Raises `ValueError` where `size` is under 1.
+    """
+    if size < 1:
+        raise ValueError(f"a pool of {size} {actor.__name__}: at least 1")
+    worker = ChildSpec(actor, *args, **options)
+    intensity = Pool.intensity * size if intensity is None else intensity
+    return ChildSpec(Pool, worker, size, routing, name=name, intensity=intensity, period=period)

@@ -1,0 +1,108 @@
+"""`Supervisor` and `ChildSpec`: a declared tree of actors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from math import inf
+from typing import Any, ClassVar, Generic, TypeVar
+
+from actors.actor import Actor
+from actors.supervision import AutoShutdown, Backoff, Restart, Strategy
+from transport.mailbox import Overflow
+
+A = TypeVar("A", bound=Actor)
+
+
+class ChildSpec(Generic[A]):
+    """The recipe for a child: its class and arguments, never an instance, and how it is supervised.
+
+    `name` within its parent (None: one is made); `restart`, and `backoff` before each restart (None: at
+    once); `shutdown` seconds to drain and stop (None: the class's, 5.0, or unlimited for a supervisor);
+    `capacity`, `overflow` and `ageing` of its mailbox (None: the system's); `significant`: see
+    `auto_shutdown`. What else is given are the arguments of the class.
+
+    Raises `TypeError` or `ValueError` for what makes no sense.
+    """
+
+    __slots__ = (
+        "actor", "ageing", "args", "backoff", "capacity", "kwargs", "name", "overflow", "restart", "shutdown", "significant",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        actor: type[A],
+        /,
+        *args: Any,
+        name: str | None = None,
+        restart: Restart = Restart.PERMANENT,
+        backoff: Backoff | None = None,
+        shutdown: float | None = None,
+        capacity: int | None = None,
+        overflow: Overflow | None = None,
+        ageing: int | None = None,
+        significant: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if not (isinstance(actor, type) and issubclass(actor, Actor)):
+            raise TypeError(
+                f"not an Actor class: {actor!r}; give the class and its arguments, not an instance"
+            )
+        if significant and restart is Restart.PERMANENT:
+            raise ValueError(
+                f"{actor.__name__} is significant but PERMANENT, so it never finishes: make it TRANSIENT"
+            )
+        if shutdown is not None and not shutdown >= 0:
+            raise ValueError(f"{actor.__name__}: shutdown={shutdown} s; at least 0")
+        self.actor = actor
+        self.args = args
+        self.kwargs = kwargs or None
+        self.name = name
+        self.restart = restart
+        self.backoff = backoff
+        self.shutdown = actor.shutdown if shutdown is None else shutdown
+        self.capacity = capacity
+        self.overflow = overflow
+        self.ageing = ageing
+        self.significant = significant
+
+    def build(self) -> A:
+        """A fresh instance."""
+        return self.actor(*self.args, **self.kwargs) if self.kwargs else self.actor(*self.args)
+
+    def named(self, name: str) -> ChildSpec[A]:
+        """The same recipe under another name."""
+        named = copy.copy(self)
+        named.name = name
+        return named
+
+    def __repr__(self) -> str:
+        return f"ChildSpec({self.actor.__name__}, name={self.name!r})"
+
+
+class Supervisor(Actor):
+    """An actor whose work is its children: they start left to right when it starts, and stop right to left.
+
+    Declare them by overriding `children` and the class attributes `strategy`, `intensity`, `period` and
+    `auto_shutdown`, or give all of that to `ActorSystem.supervise`.
+    """
+
+    shutdown: ClassVar[float] = inf
+
+    def __init__(
+        self,
+        *children: ChildSpec[Any],
+        strategy: Strategy | None = None,
+        intensity: int | None = None,
+        period: float | None = None,
+        auto_shutdown: AutoShutdown | None = None,
+    ) -> None:
+        self._children = children
+        self.strategy = strategy or type(self).strategy  # type: ignore[misc]
+        self.intensity = type(self).intensity if intensity is None else intensity  # type: ignore[misc]
+        self.period = period or type(self).period  # type: ignore[misc]
+        self.auto_shutdown = auto_shutdown or type(self).auto_shutdown  # type: ignore[misc]
+
+    def children(self) -> Iterable[ChildSpec[Any]]:
+        """The children to start, in order."""
+        return self._children

@@ -1,0 +1,87 @@
+"""What the crew shows: a progress bar while it works, then the report."""
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from actors import Actor, Message, Priority, handles
+from examples.code_review.crew import Editor, Summarise, Summary
+
+REFRESH = 0.1  # seconds
+SHOWN = 20  # failed files; the rest is counted
+
+
+class Refresh(Message[None]):
+    """Show how far the crew is."""
+
+
+class Reporter(Actor):
+    """Asks the editor ten times a second, prints the report when the crew is done, and finishes."""
+
+    def __init__(self, editor: str = "/crew/editor") -> None:
+        self.editor_address = editor
+        self.console = Console()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.progress = Progress(
+            *columns,
+            console=self.console,
+            auto_refresh=False,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.bar = self.progress.add_task("reviewing", total=None)
+
+    async def on_start(self) -> None:
+        self.editor = self.system.ref(self.editor_address, Editor)
+        self.progress.start()
+        self.every(REFRESH, Refresh())
+
+    async def on_stop(self, reason: str) -> None:
+        self.progress.stop()
+
+    @handles(Refresh)
+    async def refresh(self, message: Refresh) -> None:
+        summary = await self.editor.ask(Summarise(), priority=Priority.HIGH)  # before the reviews that wait
+        self.progress.update(
+            self.bar, total=summary.found or None, completed=summary.reviewed + len(summary.failed)
+        )
+        self.progress.refresh()
+        if summary.done:
+            self.progress.stop()
+            self.console.print(report(summary))
+            self.stop()
+
+
+def report(summary: Summary) -> RenderableType:
+    """Return everything worth knowing about a review, to print with rich."""
+    findings = table("Findings", "kind", "count>", "for example")
+    for kind, count in summary.findings.most_common():
+        findings.add_row(kind.value, f"{count:,}", summary.examples[kind])
+    functions = table("Most complex functions", "complexity>", "function", "where")
+    for complexity, place, name in summary.most_complex:
+        functions.add_row(str(complexity), name, place)
+    failures = table("Files not reviewed: dead letters", "file", "reason", "cause")
+    for failure in summary.failed[:SHOWN]:
+        failures.add_row(*map(escape, failure))
+    if more := summary.failed[SHOWN:]:
+        failures.add_row(f"and {len(more):,} more", "", "")
+    totals = table("Totals", "files>", "lines>", "functions>", "findings>", "restarts>", "dead letters>")
+    figures = (summary.found, summary.lines, summary.functions, summary.findings.total(), summary.restarts)
+    totals.add_row(*(f"{figure:,}" for figure in (*figures, len(summary.failed))))
+    verdict = "[green]the counts add up[/]" if summary.adds_up else "[bold red]the counts do not add up[/]"
+    counts = (
+        f"{summary.found:,} found = {summary.reviewed:,} reviewed + {len(summary.failed):,} failed: {verdict}"
+    )
+    return Group(*(t for t in (findings, functions, failures, totals) if t.row_count), counts)
+
+
+def table(title: str, *columns: str) -> Table:
+    """Return an empty table; a column that ends in > is set to the right."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in columns:
+        made.add_column(
+            column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold"
+        )
+    return made

@@ -1,0 +1,1 @@
+"""Rate limits: mailbox middleware per actor, per pair, per cluster (not built yet)."""

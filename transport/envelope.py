@@ -1,0 +1,101 @@
+"""`Envelope`: the carrier of one message, and `Outcome`: its one fate."""
+
+from __future__ import annotations
+
+import enum
+import os
+import time
+import uuid
+from math import inf
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from transport.address import Address
+from transport.message import Message
+
+
+class Priority(enum.IntEnum):
+    """The lane of a message: what is more urgent is handled first, each lane in its own order."""
+
+    URGENT = 0
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
+
+
+# A plain int indexes a list twice as fast as an IntEnum member, and this one is on every message.
+NORMAL = int(Priority.NORMAL)
+
+Fate = Literal["handled", "failed", "expired", "dead-lettered"]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """The one fate of an accepted message.
+
+    `fate` is "handled", "failed" (its handler raised, or was killed), "expired" (its ttl or its asker's
+    deadline passed, or its asker went away, before a handler started) or "dead-lettered" (any other
+    reason for which it never reached a handler). `reason` says which in a word or two, `error` is the
+    exception behind it. An answer "no" (`Refusal`) counts as handled and is the `error`.
+    """
+
+    fate: Fate
+    reason: str = ""
+    error: BaseException | None = None
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """What a `Reply` is resolved with when there is no value: the error, and the fate it stands for."""
+
+    error: BaseException
+    outcome: Outcome
+
+
+class Reply(Protocol):
+    """Where the answer to an envelope goes: a future, or what behaves like one."""
+
+    def done(self) -> bool:
+        """Whether it is resolved, or whoever waited has gone."""
+        ...
+
+    def set_result(self, result: Any, /) -> None:
+        """Resolve it with the handler's value or with `Failed`; only while not `done`."""
+        ...
+
+
+class Envelope(msgspec.Struct, eq=False):
+    """One message on its way, and what the runtime knows about it.
+
+    `deadline` is in seconds on the event loop's clock: past it no handler starts. `reply_by` is when an
+    ask's asker stops waiting, `chain` the addresses that wait for it, outermost first. `attempt` counts from 1. `id` (a UUIDv7) is made
+    when something asks for it and never otherwise: 1.5 µs, more than the rest of a tell.
+    """
+
+    message: Message[Any]
+    target: Address
+    priority: int = NORMAL
+    sender: Address | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    deadline: float | None = None
+    reply: Reply | None = None
+    reply_by: float = inf
+    chain: tuple[Address, ...] = ()
+    attempt: int = 1
+    traceparent: str | None = None
+    arrival: int = 0
+    message_id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The message's id, made at the first call."""
+        if self.message_id is None:
+            self.message_id = str(uuid7())
+        return self.message_id
+
+
+def uuid7() -> uuid.UUID:
+    """A time-ordered id (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then 74 random bits."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62)

@@ -1,0 +1,80 @@
+"""What can go wrong on the way to a mailbox: one class per thing the caller may do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transport.envelope import Envelope
+
+
+class ActorsError(Exception):
+    """The base of every error this runtime raises on purpose."""
+
+
+class DeliveryError(ActorsError):
+    """The handler never ran, so sending again is safe. `envelope` is what was not delivered."""
+
+    def __init__(self, detail: str, envelope: Envelope | None = None) -> None:
+        super().__init__(detail)
+        self.envelope = envelope
+
+
+class ActorNotFound(DeliveryError):
+    """No actor lives at the address: check it, or spawn the actor."""
+
+
+class ActorStopped(DeliveryError):
+    """The actor has stopped, or is stopping and takes no new mail."""
+
+
+class MailboxFull(DeliveryError):
+    """The mailbox holds `depth` messages and takes no more: slow down, then send again."""
+
+    def __init__(self, detail: str, envelope: Envelope | None = None, *, depth: int) -> None:
+        super().__init__(detail, envelope)
+        self.depth = depth
+
+
+class RateLimited(DeliveryError):
+    """A rate limit refused the message: send again after `retry_after` seconds."""
+
+    def __init__(self, detail: str, envelope: Envelope | None = None, *, retry_after: float) -> None:
+        super().__init__(detail, envelope)
+        self.retry_after = retry_after
+
+
+class MessageTooLarge(DeliveryError):
+    """The encoded message is over the transport's limit: send less, or a reference to it."""
+
+
+class DeliveryUnknown(DeliveryError):
+    """The transport could not say whether it accepted the message: at most one copy will be delivered."""
+
+
+class AddressInUse(ActorsError):
+    """Somebody lives at this address already: choose another name, or stop that actor first."""
+
+
+class CodecError(ActorsError):
+    """Bytes that do not decode, or a message that does not encode."""
+
+
+class UnknownMessage(CodecError):
+    """`name` is the wire name of no message class that this process has imported."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"unknown message type {name!r}: import the module that defines it")
+        self.name = name
+
+
+class DecodeError(CodecError):
+    """The bytes are not a valid message of their type."""
+
+
+class TransportClosed(ActorsError):
+    """This side closed the transport; nothing more can be sent through it."""
+
+
+class TransportLost(ActorsError):
+    """The transport went away; the cause is chained."""

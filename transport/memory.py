@@ -1,0 +1,41 @@
+"""`MemoryTransport`: mailboxes of one process."""
+
+from __future__ import annotations
+
+from transport.address import Address
+from transport.base import Inlet, Offer, unknown
+from transport.envelope import Envelope
+from transport.errors import ActorNotFound, AddressInUse, TransportClosed
+
+
+class MemoryTransport:
+    """Hands each envelope to its inlet in the sender's turn. What it carries is gone with the process."""
+
+    def __init__(self) -> None:
+        self._inlets: dict[Address, Inlet] = {}
+        self._closed = False
+
+    async def open(self) -> None:
+        self._closed = False
+
+    async def close(self) -> None:
+        self._closed = True
+
+    def bind(self, address: Address, inlet: Inlet) -> None:
+        if self._inlets.setdefault(address, inlet) is not inlet:
+            raise AddressInUse(f"{address} is in use: choose another name, or stop that actor first")
+
+    def unbind(self, address: Address) -> None:
+        self._inlets.pop(address, None)
+
+    def offer_to(self, address: Address) -> Offer:
+        inlet = self._inlets.get(address)
+        return unknown if inlet is None else inlet.offer
+
+    async def send(self, envelope: Envelope) -> None:
+        if self._closed:
+            raise TransportClosed(f"the transport is closed; {envelope.target} was not reached")
+        inlet = self._inlets.get(envelope.target)
+        if inlet is None:
+            raise ActorNotFound(f"no actor lives at {envelope.target}", envelope)
+        await inlet.put(envelope)

@@ -1,0 +1,86 @@
+"""`Message[R]`: what actors say to each other, and the names by which it is known on the wire."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import PurePath
+from typing import Any, Final, Generic, TypeVar, dataclass_transform, get_args, get_origin
+
+import msgspec
+
+from transport.errors import UnknownMessage
+
+R = TypeVar("R")
+_names: Final[dict[str, type[Message[Any]]]] = {}
+
+
+def _module(cls: type) -> str:
+    """The module of `cls`; a script is named as it would be when imported, so that both agree on the wire."""
+    if cls.__module__ != "__main__":
+        return cls.__module__
+    main = sys.modules["__main__"]
+    if (spec := getattr(main, "__spec__", None)) is not None:
+        return str(spec.name).removesuffix(".__main__")
+    return PurePath(getattr(main, "__file__", "__main__")).stem
+
+
+def _reply_type(cls: Any) -> Any:
+    for base in getattr(cls, "__orig_bases__", ()):
+        origin = get_origin(base)
+        if isinstance(origin, MessageMeta):
+            (reply,) = get_args(base)[:1] or (Any,)
+            return Any if isinstance(reply, TypeVar) else reply
+    return next((b.__reply_type__ for b in cls.__bases__ if isinstance(b, MessageMeta)), Any)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+class MessageMeta(type(msgspec.Struct)):  # type: ignore[misc]  # msgspec.StructMeta has no stub before 0.20
+    """Makes each message class frozen, remembers its reply type and registers its wire name."""
+
+    def __new__(
+        mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *,
+        wire_name: str | None = None, **options: Any,
+    ) -> Any:  # fmt: skip
+        options.setdefault("frozen", True)
+        cls = super().__new__(mcls, name, bases, namespace, **options)
+        cls.__wire_name__ = wire_name or f"{_module(cls)}.{cls.__qualname__}"
+        cls.__reply_type__ = _reply_type(cls)
+        known = _names.setdefault(cls.__wire_name__, cls)
+        if known is not cls:
+            # The same definition run again (a reload, a notebook cell, a function's local class) takes its own place.
+            if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise TypeError(
+                    f"{cls.__module__}.{cls.__qualname__}: the wire name {cls.__wire_name__!r} belongs to "
+                    f"{known.__module__}.{known.__qualname__}; choose another: class {name}(..., wire_name=...)"
+                )
+            _names[cls.__wire_name__] = cls
+        return cls
+
+
+class Message(msgspec.Struct, Generic[R], metaclass=MessageMeta):
+    """The base of every message; the type parameter is the type of the reply.
+
+    A subclass is a frozen `msgspec.Struct`: ``class Greet(Message[str]): who: str``. Only such classes
+    are sent and only they decode from bytes. Its wire name is ``module.QualName``, or the `wire_name`
+    given in the class statement, which lets a class move without breaking old senders.
+
+    Raises `TypeError` at the class statement where the wire name belongs to another class.
+    """
+
+
+def message_type(wire_name: str) -> type[Message[Any]]:
+    """The class registered under `wire_name`. Raises `UnknownMessage`; imports nothing."""
+    try:
+        return _names[wire_name]
+    except KeyError:
+        raise UnknownMessage(wire_name) from None
+
+
+def wire_name(kind: type[Message[Any]]) -> str:
+    """The name under which `kind` travels."""
+    return kind.__wire_name__  # type: ignore[attr-defined, no-any-return]  # set by the metaclass
+
+
+def reply_type(kind: type[Message[Any]]) -> Any:
+    """The type parameter R of a message class, `Any` where it has none."""
+    return kind.__reply_type__  # type: ignore[attr-defined]  # set by the metaclass
