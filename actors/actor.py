@@ -47,9 +47,7 @@ class Handler(msgspec.Struct, frozen=True):
 
 class _Handles(Protocol[R]):
     @overload
-    def __call__(
-        self, method: Callable[[Any, Any], Awaitable[R]], /
-    ) -> Callable[[Any, Any], Awaitable[R]]: ...
+    def __call__(self, method: Callable[[Any, Any], Awaitable[R]], /) -> Callable[[Any, Any], Awaitable[R]]: ...
     @overload
     def __call__(self, method: Callable[[Any, Any], R], /) -> Callable[[Any, Any], R]: ...
 
@@ -74,9 +72,7 @@ def handles(kind: type[Message[R]], *, concurrency: int = 1, attempts: int = 1) 
         if concurrency > 1 and not awaits:
             raise TypeError(f"@handles({kind.__name__}, concurrency={concurrency}): {_name(method)} is a plain def; "
                             "only an async def handler can share its actor")  # fmt: skip
-        method.__dict__.setdefault("__handles__", []).append(
-            (kind, Handler(method, awaits, concurrency, attempts))
-        )
+        method.__dict__.setdefault("__handles__", []).append((kind, Handler(method, awaits, concurrency, attempts)))
         return method
 
     return mark
@@ -168,7 +164,7 @@ class Actor:
         """Start a child; arguments, options and errors as in `ActorSystem.spawn`."""
         return await self._cell.children.spawn(actor, *args, **options)
 
-    async def supervise(self, *children: ChildSpec, **options: Any) -> ActorRef[Any]:
+    async def supervise(self, *children: ChildSpec[Any], **options: Any) -> ActorRef[Any]:
         """Start a supervisor below this actor; as `ActorSystem.supervise`."""
         return await self._cell.children.supervise(*children, **options)
 
@@ -243,9 +239,7 @@ def _check_reply(cls: type[Actor], kind: type[Message[Any]], method: Callable[..
         return
     parameters = [p for p in inspect.signature(method).parameters.values() if p.default is p.empty]
     if len(parameters) != 2:
-        raise TypeError(
-            f"{_name(method)} takes {len(parameters)} arguments; a handler takes self and the message"
-        )
+        raise TypeError(f"{_name(method)} takes {len(parameters)} arguments; a handler takes self and the message")
     where = f"{_name(method)} handles {kind.__name__}"
     message = hints.get(parameters[1].name, kind)
     if isinstance(message, type) and not issubclass(kind, message):
@@ -255,9 +249,7 @@ def _check_reply(cls: type[Actor], kind: type[Message[Any]], method: Callable[..
     if Any in (wanted, given):
         return
     if isinstance(wanted, type) and isinstance(given, type) and not issubclass(given, wanted):
-        raise TypeError(
-            f"{where}, whose reply is {_type_name(wanted)}, but is annotated to return {_type_name(given)}"
-        )
+        raise TypeError(f"{where}, whose reply is {_type_name(wanted)}, but is annotated to return {_type_name(given)}")
     if given is type(None) and not _allows_none(wanted):
         raise TypeError(f"{where}, whose reply is {wanted}, but is annotated to return None")
 

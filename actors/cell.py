@@ -70,7 +70,7 @@ class Cell:
         "watchers",
     )  # fmt: skip
 
-    def __init__(self, system: ActorSystem, spec: ChildSpec, address: Address, parent: Children) -> None:
+    def __init__(self, system: ActorSystem, spec: ChildSpec[Any], address: Address, parent: Children) -> None:
         self.system = system
         self.spec = spec
         self.address = address
@@ -477,16 +477,15 @@ class Cell:
 
     def gate(self) -> Inlet:
         """Where senders put their mail: the mailbox itself, or the middleware before it."""
-        accept = compose_accept(self.system.middleware, self.mailbox.put)
-        return self.mailbox if accept == self.mailbox.put else Gate(accept)
+        put = self.mailbox.put
+        accept = compose_accept(self.system.middleware, put)
+        return self.mailbox if accept is put else Gate(accept)
 
     def watch(self, address: Address) -> None:
         """Be told once when the actor at `address` has ended."""
         if Terminated not in self.spec.actor.__handlers__:
             name = self.spec.actor.__name__
-            raise TypeError(
-                f"{name} watches {address} but has no @handles(Terminated) method to be told with"
-            )
+            raise TypeError(f"{name} watches {address} but has no @handles(Terminated) method to be told with")
         if self._watched is None:
             self._watched = set()
         if address in self._watched:
@@ -524,9 +523,7 @@ class Cell:
     def set_timer(self, seconds: float, message: Message[Any], key: Hashable, *, repeat: bool) -> None:
         """Start a timer; one of the same key is replaced."""
         if not seconds >= 0 or (repeat and seconds == 0):
-            raise ValueError(
-                f"a timer of {seconds} s at {self.address}: delays are at least 0 s, periods over 0 s"
-            )
+            raise ValueError(f"a timer of {seconds} s at {self.address}: delays are at least 0 s, periods over 0 s")
         key = type(message) if key is None else key
         self.cancel_timer(key)
         if self._timers is None:
@@ -606,11 +603,7 @@ class Turn:
             if self.cancelled or instance is None:
                 system.dead_letter(envelope, "killed")
             else:
-                call = (
-                    system.deliver(envelope)
-                    if system.deliver
-                    else handler.function(instance, envelope.message)
-                )
+                call = system.deliver(envelope) if system.deliver else handler.function(instance, envelope.message)
                 result = await call
                 if self.envelope is not None:  # else it was stashed
                     cell.handled += 1
@@ -653,9 +646,7 @@ class Timer:
 
     __slots__ = ("_cell", "_message", "_period", "_when", "cancelled", "key", "tick")
 
-    def __init__(
-        self, cell: Cell, key: Hashable, message: Message[Any], seconds: float, *, repeat: bool
-    ) -> None:
+    def __init__(self, cell: Cell, key: Hashable, message: Message[Any], seconds: float, *, repeat: bool) -> None:
         self.key = key
         self.cancelled = False
         self.tick: Envelope | None = None
@@ -716,7 +707,5 @@ def plain(result: Any, handler: Handler) -> Any:
     if type(result) is CoroutineType:
         result.close()
         name = handler.function.__qualname__
-        raise TypeError(
-            f"{name} is a plain def that returned a coroutine: make it async def, or await inside"
-        )
+        raise TypeError(f"{name} is a plain def that returned a coroutine: make it async def, or await inside")
     return result

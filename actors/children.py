@@ -71,9 +71,7 @@ class Children:
         if exit is not None:
             self._bury(cell, exit)
             what = f"{spec.actor.__name__} at {cell.address} did not start"
-            raise SpawnError(
-                f"{what}: {exit.error!r}" if exit.error else f"{what}: {exit.reason}"
-            ) from exit.error
+            raise SpawnError(f"{what}: {exit.error!r}" if exit.error else f"{what}: {exit.reason}") from exit.error
         return cell.ref
 
     async def spawn(self, actor: type[A], /, *args: Any, **options: Any) -> ActorRef[A]:
@@ -150,9 +148,7 @@ class Children:
         failed.failed_at = now + delay
         for cell in group:
             if not self._gone(cell):
-                self._system.publish(
-                    ActorRestarted, cell.address, delay, exit.error if cell is failed else None
-                )
+                self._system.publish(ActorRestarted, cell.address, delay, exit.error if cell is failed else None)
         if delay:
             await anyio.sleep(delay)
 
@@ -162,10 +158,7 @@ class Children:
     def _consider_finishing(self, cell: Cell) -> None:
         if cell.spec.significant and (
             self._auto_shutdown == "any_significant"
-            or (
-                self._auto_shutdown == "all_significant"
-                and not any(c.spec.significant for c in self.cells.values())
-            )
+            or (self._auto_shutdown == "all_significant" and not any(c.spec.significant for c in self.cells.values()))
         ):
             self._owner.finish()
 

@@ -152,6 +152,4 @@ class Throttle:
 
 def describe(error: BaseException | None) -> str | None:
     """One line for a log: the class and the text of an error."""
-    return (
-        None if error is None else f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    )
+    return None if error is None else f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

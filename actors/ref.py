@@ -105,8 +105,9 @@ class ActorRef(Generic[A_co]):
         """
         turn = current.get()
         cause = None if turn is None else turn.envelope
-        if cause is None:
-            envelope = Envelope(message, self.address, priority, turn and turn.address, correlation_id)
+        if turn is None or cause is None:
+            sender = None if turn is None else turn.address
+            envelope = Envelope(message, self.address, priority, sender, correlation_id)
         else:
             envelope = Envelope(
                 message, self.address, priority, turn.address, correlation_id or cause.correlation_id, cause.message_id
@@ -141,9 +142,7 @@ class ActorRef(Generic[A_co]):
         future = system.future()
         turn = current.get()
         if turn is None:
-            envelope = Envelope(
-                message, self.address, priority, None, correlation_id, None, deadline, future, deadline
-            )
+            envelope = Envelope(message, self.address, priority, None, correlation_id, None, deadline, future, deadline)
         else:
             cause = turn.envelope
             chain: tuple[Address, ...] = (turn.address,)
@@ -157,7 +156,8 @@ class ActorRef(Generic[A_co]):
             if self.address in chain:
                 raise AskCycle(f"{' waits for '.join([*chain, self.address])}")
             envelope = Envelope(
-                message, self.address, priority, turn.address, correlation_id, cause_id, deadline, future, deadline, chain
+                message, self.address, priority, turn.address, correlation_id, cause_id,
+                deadline, future, deadline, chain,
             )  # fmt: skip
         if deadline <= now:
             raise AskTimeout(f"no time left to ask {self.address}")

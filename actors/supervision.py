@@ -74,9 +74,7 @@ class RestartWindow:
 
     def __init__(self, intensity: int, period: float) -> None:
         if intensity < 0 or period <= 0:
-            raise ValueError(
-                f"intensity={intensity} restarts in period={period} s: at least 0 restarts, over 0 s"
-            )
+            raise ValueError(f"intensity={intensity} restarts in period={period} s: at least 0 restarts, over 0 s")
         self.intensity = intensity
         self.period = period
         self._restarts: deque[float] = deque()

@@ -26,7 +26,8 @@ class ChildSpec(Generic[A]):
     """
 
     __slots__ = (
-        "actor", "ageing", "args", "backoff", "capacity", "kwargs", "name", "overflow", "restart", "shutdown", "significant",
+        "actor", "ageing", "args", "backoff", "capacity", "kwargs", "name", "overflow", "restart", "shutdown",
+        "significant",
     )  # fmt: skip
 
     def __init__(
@@ -44,14 +45,10 @@ class ChildSpec(Generic[A]):
         significant: bool = False,
         **kwargs: Any,
     ) -> None:
-        if not (isinstance(actor, type) and issubclass(actor, Actor)):
-            raise TypeError(
-                f"not an Actor class: {actor!r}; give the class and its arguments, not an instance"
-            )
+        if not (isinstance(actor, type) and issubclass(actor, Actor)):  # type: ignore[redundant-expr]  # at run time
+            raise TypeError(f"not an Actor class: {actor!r}; give the class and its arguments, not an instance")
         if significant and restart is Restart.PERMANENT:
-            raise ValueError(
-                f"{actor.__name__} is significant but PERMANENT, so it never finishes: make it TRANSIENT"
-            )
+            raise ValueError(f"{actor.__name__} is significant but PERMANENT, so it never finishes: make it TRANSIENT")
         if shutdown is not None and not shutdown >= 0:
             raise ValueError(f"{actor.__name__}: shutdown={shutdown} s; at least 0")
         self.actor = actor

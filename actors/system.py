@@ -226,7 +226,8 @@ class ActorSystem:
 
         async def ask(ref: ActorRef[Any]) -> None:
             try:
-                outcomes[ref.address] = await ref.ask(message, timeout=timeout)
+                reply: R = await ref.ask(message, timeout=timeout)
+                outcomes[ref.address] = reply
             except Exception as error:  # noqa: BLE001  # it is this target's outcome
                 outcomes[ref.address] = error
 
@@ -291,9 +292,7 @@ class ActorSystem:
         else:
             error = ActorStopped(f"{envelope.target} did not handle the message: {reason}", envelope)
         self.settle(envelope, Outcome(_FATES.get(reason, "dead-lettered"), reason, cause), error)
-        letter = DeadLetter(
-            envelope.target, envelope.message, reason, envelope.sender, cause, envelope.attempt
-        )
+        letter = DeadLetter(envelope.target, envelope.message, reason, envelope.sender, cause, envelope.attempt)
         if self._dead_letter_log.allows(self.now()):
             letter.log(system=self.name, not_shown=self._dead_letter_log.held_back())
         self._tell_subscribers(letter)
@@ -356,12 +355,7 @@ class ActorSystem:
         sender's answer, or to one that waits in turn for room at the sender.
         """
         target = self.cells.get(envelope.target)
-        if (
-            turn is None
-            or target is None
-            or target.mailbox.room > 0
-            or target.mailbox.overflow is not Overflow.BLOCK
-        ):
+        if turn is None or target is None or target.mailbox.room > 0 or target.mailbox.overflow is not Overflow.BLOCK:
             yield
             return
         waits: Address | None = envelope.target

@@ -29,9 +29,7 @@ class Address(str):
         if path != "/" and not _PATH(path):
             raise ValueError(f"not an address: {path!r}; it starts with / and {_RULE}")
         if len(path) > MAX_LENGTH:
-            raise ValueError(
-                f"address of {len(path)} characters, the limit is {MAX_LENGTH}: {path[:40]!r}..."
-            )
+            raise ValueError(f"address of {len(path)} characters, the limit is {MAX_LENGTH}: {path[:40]!r}...")
         return str.__new__(cls, path)
 
     def child(self, name: str) -> Address:

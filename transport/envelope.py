@@ -67,8 +67,9 @@ class Envelope(msgspec.Struct, eq=False):
     """One message on its way, and what the runtime knows about it.
 
     `deadline` is in seconds on the event loop's clock: past it no handler starts. `reply_by` is when an
-    ask's asker stops waiting, `chain` the addresses that wait for it, outermost first. `attempt` counts from 1. `id` (a UUIDv7) is made
-    when something asks for it and never otherwise: 1.5 µs, more than the rest of a tell.
+    ask's asker stops waiting, `chain` the addresses that wait for it, outermost first. `attempt` counts
+    from 1. `id` (a UUIDv7) is made when something asks for it and never otherwise: 1.5 µs, more than the
+    rest of a tell.
     """
 
     message: Message[Any]

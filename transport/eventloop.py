@@ -38,8 +38,15 @@ class Task(Protocol):
 class EventLoop(Protocol):
     """One event loop, from the inside. Tasks started here are owned by whoever keeps them."""
 
-    future: Callable[[], Future]
-    now: Callable[[], float]
+    @property
+    def future(self) -> Callable[[], Future]:
+        """Makes a future."""
+        ...
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """The clock, in seconds."""
+        ...
 
     def start(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> Task:
         """Run `function` in a task of its own; it must not raise."""

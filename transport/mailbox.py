@@ -150,9 +150,7 @@ class PriorityMailbox:
     def full(self, envelope: Envelope) -> MailboxFull:
         """The error for a sender that finds no room."""
         depth = len(self)
-        return MailboxFull(
-            f"{envelope.target} has {depth} messages waiting, its limit", envelope, depth=depth
-        )
+        return MailboxFull(f"{envelope.target} has {depth} messages waiting, its limit", envelope, depth=depth)
 
     async def _wait_for_room(self, envelope: Envelope) -> None:
         if self._blocked is None:
@@ -266,11 +264,7 @@ class PriorityMailbox:
             pick = next((p for p in reversed(queued) if passed[p] >= bound), queued[0])
             for p in range(LANES):
                 passed[p] = (
-                    passed[p] + 1
-                    if p in queued and p > pick
-                    else 0
-                    if p == pick or p not in queued
-                    else passed[p]
+                    passed[p] + 1 if p in queued and p > pick else 0 if p == pick or p not in queued else passed[p]
                 )
             lane = self._lanes[pick]
             assert lane is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import PurePath
-from typing import Any, Final, Generic, TypeVar, dataclass_transform, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, dataclass_transform, get_args, get_origin
 
 import msgspec
 
@@ -34,7 +34,7 @@ def _reply_type(cls: Any) -> Any:
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
-class MessageMeta(type(msgspec.Struct)):  # type: ignore[misc]  # msgspec.StructMeta has no stub before 0.20
+class MessageMeta(msgspec.StructMeta):
     """Makes each message class frozen, remembers its reply type and registers its wire name."""
 
     def __new__(
@@ -67,6 +67,10 @@ class Message(msgspec.Struct, Generic[R], metaclass=MessageMeta):
     Raises `TypeError` at the class statement where the wire name belongs to another class.
     """
 
+    if TYPE_CHECKING:
+
+        def __init_subclass__(cls, *, wire_name: str | None = None, **options: Any) -> None: ...
+
 
 def message_type(wire_name: str) -> type[Message[Any]]:
     """The class registered under `wire_name`. Raises `UnknownMessage`; imports nothing."""
@@ -78,9 +82,9 @@ def message_type(wire_name: str) -> type[Message[Any]]:
 
 def wire_name(kind: type[Message[Any]]) -> str:
     """The name under which `kind` travels."""
-    return kind.__wire_name__  # type: ignore[attr-defined, no-any-return]  # set by the metaclass
+    return str(kind.__wire_name__)
 
 
 def reply_type(kind: type[Message[Any]]) -> Any:
     """The type parameter R of a message class, `Any` where it has none."""
-    return kind.__reply_type__  # type: ignore[attr-defined]  # set by the metaclass
+    return kind.__reply_type__

@@ -37,14 +37,18 @@ class Middleware:
 class Gate:
     """The `Inlet` of a mailbox with `accept` middleware before it."""
 
-    __slots__ = ("put",)
+    __slots__ = ("_accept",)
 
     def __init__(self, accept: Accept) -> None:
-        self.put = accept
+        self._accept = accept
 
     def offer(self, envelope: Envelope) -> bool:
         """Never at once: middleware may wait."""
         return False
+
+    async def put(self, envelope: Envelope) -> None:
+        """Through the middleware into the mailbox."""
+        await self._accept(envelope)
 
 
 def compose_accept(middleware: Sequence[Middleware], innermost: Accept) -> Accept:
