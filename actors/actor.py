@@ -69,6 +69,8 @@ def handles(kind: type[Message[R]], *, concurrency: int = 1, attempts: int = 1) 
 
     def mark(method: Callable[..., Any]) -> Any:
         awaits = inspect.iscoroutinefunction(method)
+        if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
+            raise TypeError(f"@handles({kind.__name__}): {_name(method)} yields; a handler returns one reply")
         if concurrency > 1 and not awaits:
             raise TypeError(f"@handles({kind.__name__}, concurrency={concurrency}): {_name(method)} is a plain def; "
                             "only an async def handler can share its actor")  # fmt: skip
@@ -97,6 +99,7 @@ class Actor:
     """Whether this actor finishes when one, or the last, of its `significant` children has."""
 
     __handlers__: ClassVar[dict[type, Handler]] = {}
+    __dispatch__: ClassVar[dict[type, Handler]] = {}  # the handlers, and what `find_handler` remembers
     _cell: Cell
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -122,6 +125,7 @@ class Actor:
                 seen[kind] = method.__name__
                 table[kind] = handler
         cls.__handlers__ = table
+        cls.__dispatch__ = dict(table)
 
     # What you may override -------------------------------------------------------------------------------
 
@@ -226,7 +230,7 @@ def find_handler(actor: type[Actor], kind: type) -> Handler | None:
     """The handler for `kind` or the nearest of its bases; remembered in the actor's table."""
     for base in kind.__mro__:
         if (handler := actor.__handlers__.get(base)) is not None:
-            actor.__handlers__[kind] = handler
+            actor.__dispatch__[kind] = handler
             return handler
     return None
 

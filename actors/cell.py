@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import anyio
 
 from actors.actor import Actor, Handler, Terminated, find_handler
 from actors.children import Children
 from actors.errors import Refusal
-from actors.events import ActorStarted, ActorStopped, HookFailed
+from actors.events import ActorRestarted, ActorStarted, ActorStopped, HookFailed
 from actors.ref import HANDLED, ActorRef, current
-from actors.supervision import Exit, Reason
+from actors.supervision import Exit, Reason, restarts
 from actors.supervisor import ChildSpec, Supervisor
 from transport.address import Address
 from transport.base import Inlet
@@ -53,7 +53,7 @@ class Cell:
         "_turns",
         "_watched",
         "address",
-        "blocked_on",
+        "began",
         "envelope",
         "failed_at",
         "failures",
@@ -67,8 +67,11 @@ class Cell:
         "spec",
         "system",
         "task",
+        "waits_for",
         "watchers",
     )  # fmt: skip
+
+    serial: ClassVar[bool] = True
 
     def __init__(self, system: ActorSystem, spec: ChildSpec[Any], address: Address, parent: Children) -> None:
         self.system = system
@@ -76,8 +79,9 @@ class Cell:
         self.address = address
         self.parent = parent
         self.mailbox = PriorityMailbox(
-            system.future, system.dropped,
-            capacity=spec.capacity or system.capacity, overflow=spec.overflow or system.overflow, ageing=spec.ageing,
+            system.future, system.dropped, address=address, waiting=system.waiting,
+            capacity=system.capacity if spec.capacity is None else spec.capacity,
+            overflow=spec.overflow or system.overflow, ageing=spec.ageing,
         )  # fmt: skip
         self.inlet: Inlet = spec.actor._inlet(self)
         """Where senders put their mail: the mailbox, the middleware before it, or a pool's workers."""
@@ -90,10 +94,13 @@ class Cell:
         self.order: Reason | None = None
         """How this incarnation has been told to end."""
         self.interruptible = False
+        self.began = False
+        """Whether `on_start` of the running incarnation has succeeded."""
         self.failures = 0
         self.failed_at = 0.0
         self.watchers: set[Cell] | None = None
-        self.blocked_on: Address | None = None
+        self.waits_for: Address | None = None
+        """Whose answer, or whose room, the actor's own turn waits for."""
         self._ref: ActorRef[Any] | None = None
         self._started: Future | None = None
         self._ended: list[Future] | None = None
@@ -115,26 +122,32 @@ class Cell:
         return await self._started  # type: ignore[no-any-return]
 
     async def live(self) -> None:
-        """One incarnation: begin, serve, end, and tell the supervisor how it went."""
+        """Live one incarnation and tell the supervisor how it ended."""
         current.set(self)
         self.interruptible = True
         try:
-            try:
-                exit = Exit(self.order) if self.order else await self.begin() or await self.serve()  # noqa: A001
-            except anyio.get_cancelled_exc_class() as error:
-                outside = self.system.loop.cancelled()
-                exit = Exit(self.order or "killed") if outside else Exit("failed", error)  # noqa: A001
-            exit = await self.end(exit)  # noqa: A001
-        except BaseException as error:
+            exit = await self.incarnation()  # noqa: A001
+            while self.must_go_on_draining(exit):
+                exit = await self.incarnation()  # noqa: A001
+        except BaseException as error:  # noqa: BLE001  # a KeyboardInterrupt, say: nobody's to handle, so the system ends
             exit = Exit("failed", error)  # noqa: A001
-            self.system.fail(error)  # a KeyboardInterrupt, say: nobody's to handle, so the system ends
-            raise
-        finally:
-            self.task = None
-            self.ended(exit)
+            self.system.fail(error)
+        self.task = None
+        self.ended(exit)
+
+    async def incarnation(self) -> Exit:
+        """Begin, serve, end."""
+        try:
+            exit = await self.begin() or await self.serve()  # noqa: A001
+        except anyio.get_cancelled_exc_class() as error:
+            exit = self.blame(error)  # noqa: A001
+        return await self.end(exit)
 
     async def begin(self) -> Exit | None:
         """Build the instance from its recipe and start it; an `Exit` where that fails."""
+        self.began = False
+        if self.order == "killed":
+            return Exit("killed")
         try:
             instance = self.spec.build()
             instance._cell = self
@@ -143,8 +156,9 @@ class Cell:
                 for spec in instance.children():
                     await self.children.start(spec)
             await instance.on_start()
-        except Exception as error:  # noqa: BLE001  # the supervisor decides
-            return Exit("failed", error)
+        except BaseException as error:  # noqa: BLE001  # blame() raises again what is fatal
+            return self.blame(error)
+        self.began = True
         if self._started is not None and not self._started.done():
             self._started.set_result(None)
         self.system.publish(ActorStarted, self.address)
@@ -195,7 +209,7 @@ class Cell:
                     result = await handler.function(instance, message)
                 else:
                     result = plain(handler.function(instance, message), handler)
-            except BaseException as error:  # noqa: BLE001  # failed() raises again what is not the handler's
+            except BaseException as error:  # noqa: BLE001  # failed() raises again what is fatal
                 exit = self.failed(envelope, handler, error)  # noqa: A001
                 if exit is not None:
                     return exit
@@ -205,8 +219,9 @@ class Cell:
                     reply = envelope.reply
                     if reply is not None and not reply.done():
                         reply.set_result(result)
-                    for tell in settled:
-                        tell(envelope, HANDLED)
+                    if settled:
+                        for tell in settled:
+                            tell(envelope, HANDLED)
 
             budget -= 1
             if not budget:
@@ -218,29 +233,47 @@ class Cell:
     async def end(self, exit: Exit) -> Exit:  # noqa: A002
         """Stop what belongs to this incarnation, children first, and give the instance its last word."""
         self.interruptible = False
-        self.system.loop.uncancel()
         self.mailbox.at_once = None
-        instance, self.instance, self.envelope = self.instance, None, None
-        with anyio.CancelScope(shield=True):
-            self.forget_timers()
-            self.forget_watches()
-            if self._turns:
-                await self.end_turns(now=exit.reason == "killed")
-            if self._children is not None:
-                await self._children.stop(now=exit.reason == "killed")
-                self._children = None
-            if instance is not None:
-                exit = await self.last_word(instance, exit)  # noqa: A001
+        if self.order == "killed":
+            exit = Exit("killed", exit.error)  # noqa: A001
+        hook = "on_restart" if exit.reason == "failed" else "on_stop"
+        has_last_word = getattr(self.spec.actor, hook) is not getattr(Actor, hook)
+        if has_last_word or self._children is not None or self._turns:  # a scope is 8 µs, half a spawn and stop
+            await self.system.loop.absorb()
+            with anyio.CancelScope(shield=True):
+                if self._turns:
+                    await self.end_turns(now=exit.reason == "killed")
+                if self._children is not None:
+                    await self._children.stop(now=exit.reason == "killed")
+                    self._children = None
+                if has_last_word and self.instance is not None:
+                    exit = await self.last_word(self.instance, hook, exit)  # noqa: A001
+        self.forget_timers()
+        self.forget_watches()
         self.unstash()
-        return exit
+        self.mailbox.withdraw(lambda envelope: isinstance(envelope.message, Exit))
+        self.instance = self.envelope = None
+        return Exit("killed", exit.error) if self.order == "killed" else exit
 
-    async def last_word(self, instance: Actor, exit: Exit) -> Exit:  # noqa: A002
-        """Call the one hook that fits, for at most the actor's shutdown time."""
-        failed = exit.reason == "failed" and exit.error is not None
-        hook = "on_restart" if failed else "on_stop"
+    def must_go_on_draining(self, exit: Exit) -> bool:  # noqa: A002
+        """Whether a message failed while the mailbox was drained: the others get a fresh instance."""
+        if (
+            self.order in ("stopped", "finished")
+            and exit.reason == "failed"
+            and self.began
+            and len(self.mailbox) > 0
+            and restarts(self.spec.restart, exit)
+        ):
+            self.system.publish(ActorRestarted, self.address, 0.0, exit.error)
+            self.interruptible = True
+            return True
+        return False
+
+    async def last_word(self, instance: Actor, hook: str, exit: Exit) -> Exit:  # noqa: A002
+        """Call the hook, for at most the actor's shutdown time."""
         try:
             with anyio.fail_after(self.spec.shutdown):
-                await (instance.on_restart(exit.error) if failed else instance.on_stop(exit.reason))  # type: ignore[arg-type]
+                await getattr(instance, hook)(exit.error if hook == "on_restart" else exit.reason)
         except Exception as error:  # noqa: BLE001  # the actor ends all the same; the event says so
             self.system.publish(HookFailed, self.address, hook, error)
             if exit.reason == "finished":
@@ -349,29 +382,44 @@ class Cell:
     # What becomes of a message ---------------------------------------------------------------------------
 
     def failed(self, envelope: Envelope, handler: Handler, error: BaseException) -> Exit | None:
-        """A handler raised: an answer "no", a failure of the actor, or not the handler's to raise.
+        """A handler raised: an answer "no", or a failure of the actor.
 
-        Returns the exit record, or None where the actor goes on. Raises `error` where it is a
-        cancellation from outside or any other `BaseException`.
+        Returns the exit record, or None where the actor goes on. Raises what is fatal.
         """
         system = self.system
+        if self._stash:
+            self._stash = deque(each for each in self._stash if each is not envelope)  # this is its fate instead
         if isinstance(error, Refusal):
-            system.settle(envelope, Outcome("handled", "refused", error), error)
             self.handled += 1
+            system.settle(envelope, Outcome("handled", "refused", error), error)
             return None
-        if isinstance(error, Exception) or not (
-            isinstance(error, anyio.get_cancelled_exc_class()) and system.loop.cancelled()
-        ):
-            if envelope.attempt < handler.attempts and isinstance(error, Exception):
-                envelope.attempt += 1
-                self.mailbox.put_back(envelope)
-            else:
-                system.dead_letter(envelope, "failed", error)
-            if isinstance(error, Exception | anyio.get_cancelled_exc_class()):
-                return Exit("failed", error)
+        try:
+            exit = self.blame(error)  # noqa: A001
+        except BaseException:
+            system.dead_letter(envelope, "failed", error)
+            raise
+        if exit.reason != "failed":
+            system.dead_letter(envelope, "killed", error)
+        elif envelope.attempt < handler.attempts:
+            envelope.attempt += 1
+            self.mailbox.put_back(envelope)
+        else:
+            system.dead_letter(envelope, "failed", error)
+        return exit
+
+    def blame(self, error: BaseException) -> Exit:
+        """The exit record for what came out of the user's code: a failure, or the cancellation we ordered.
+
+        A cancellation that nobody ordered, leaked from something awaited, is a failure like any other.
+        Raises what is neither an `Exception` nor a cancellation (KeyboardInterrupt, ...): nobody here handles that.
+        """
+        if is_fatal(error):
             raise error
-        system.dead_letter(envelope, "killed", error)
-        raise error
+        if self.order == "killed":
+            return Exit("killed", error)
+        if not isinstance(error, Exception) and self.system.loop.cancelled():
+            return Exit(self.order or "killed", error)
+        return Exit("failed", error)
 
     def too_late(self, envelope: Envelope) -> bool:
         """Whether nobody wants this message handled any more; then it has met its fate here."""
@@ -388,22 +436,20 @@ class Cell:
     def unhandled(self, envelope: Envelope) -> None:
         """No handler for this type: a dead letter, and an error to the asker. The actor goes on."""
         kinds = ", ".join(sorted(kind.__name__ for kind in self.spec.actor.__handlers__)) or "nothing"
-        kind = type(envelope.message).__name__
-        error = DeliveryError(
-            f"{self.spec.actor.__name__} at {self.address} does not handle {kind}, only {kinds}", envelope
-        )
+        who, kind = f"{self.spec.actor.__name__} at {self.address}", type(envelope.message).__name__
+        error = DeliveryError(f"{who} does not handle {kind}; it handles {kinds}", envelope)
         self.system.dead_letter(envelope, "unhandled", error)
 
     def answer_at_once(self, envelope: Envelope) -> bool:
         """Run a plain `def` handler in the asker's turn; False where it has to take its place in the mailbox."""
-        handler = self.spec.actor.__handlers__.get(type(envelope.message))
+        handler = self.spec.actor.__dispatch__.get(type(envelope.message))
         if handler is None or handler.awaits or self.instance is None:
             return False
         self.envelope = envelope
         turn = current.set(self)
         try:
             result = plain(handler.function(self.instance, envelope.message), handler)
-        except BaseException as error:  # noqa: BLE001  # failed() raises again what is not the handler's
+        except BaseException as error:  # noqa: BLE001  # failed() raises again what is fatal
             exit = self.failed(envelope, handler, error)  # noqa: A001
             if exit is not None:
                 self.mailbox.post(Envelope(exit, self.address))  # type: ignore[arg-type]
@@ -423,7 +469,9 @@ class Cell:
         if self._turns is None:
             self._turns = set()
         if sum(turn.handler is handler for turn in self._turns) < handler.concurrency:
-            self._turns.add(Turn(self, envelope, handler))
+            turn = Turn(self, envelope, handler)
+            self._turns.add(turn)
+            await turn.begun  # trio starts new tasks in any order
         else:
             self.mailbox.put_back(envelope)
             await self.mailbox.mail()  # a turn that ends wakes the mailbox, and so does control mail
@@ -439,7 +487,8 @@ class Cell:
         deadline = self.system.now() + (0.0 if now else self.spec.shutdown)
         while self._turns:
             for turn in list(self._turns):
-                await self.system.wait(turn.over(), deadline)
+                if turn in self._turns:
+                    await self.system.wait(turn.over(), deadline)
             deadline = self.system.now() + 1.0
             for turn in self._turns:
                 turn.cancel()
@@ -516,9 +565,10 @@ class Cell:
 
     def forget_watches(self) -> None:
         """Watches end with the incarnation."""
-        for address in list(self._watched or ()):
-            self.unwatch(address)
-        self.mailbox.withdraw(lambda e: isinstance(e.message, Terminated))
+        if self._watched is not None:
+            for address in list(self._watched):
+                self.unwatch(address)
+            self.mailbox.withdraw(lambda e: isinstance(e.message, Terminated))
 
     def set_timer(self, seconds: float, message: Message[Any], key: Hashable, *, repeat: bool) -> None:
         """Start a timer; one of the same key is replaced."""
@@ -536,6 +586,8 @@ class Cell:
         if timer is not None:
             timer.cancelled = True
             self.mailbox.withdraw(lambda e: e is timer.tick)
+            if self._stash:
+                self._stash = deque(each for each in self._stash if each is not timer.tick)
 
     def forget_timer(self, timer: Timer) -> None:
         """A timer has ticked for the last time and the tick is settled."""
@@ -544,8 +596,9 @@ class Cell:
 
     def forget_timers(self) -> None:
         """Timers end with the incarnation."""
-        for key in list(self._timers or ()):
-            self.cancel_timer(key)
+        if self._timers is not None:
+            for key in list(self._timers):
+                self.cancel_timer(key)
 
     def stash_current(self, envelope: Envelope) -> None:
         """Put the message being handled aside: its handler returns, but it is not settled."""
@@ -571,24 +624,19 @@ class Turn:
     """One message of a concurrent handler, in a task of its own."""
 
     __slots__ = (
-        "_over",
-        "address",
-        "blocked_on",
-        "cancelled",
-        "cell",
-        "envelope",
-        "handler",
-        "running",
-        "task",
-    )
+        "_over", "address", "begun", "cancelled", "cell", "envelope", "handler", "running", "task", "waits_for",
+    )  # fmt: skip
+
+    serial: ClassVar[bool] = False
 
     def __init__(self, cell: Cell, envelope: Envelope, handler: Handler) -> None:
         self.cell = cell
         self.address = cell.address
         self.envelope: Envelope | None = envelope
         self.handler = handler
-        self.blocked_on: Address | None = None
+        self.waits_for: Address | None = None
         self.running = self.cancelled = False
+        self.begun = cell.system.future()
         self._over: list[Future] = []
         self.task: Task = cell.system.loop.start(self.run, cell.address)
 
@@ -599,34 +647,28 @@ class Turn:
         cell, envelope, handler = self.cell, self.envelope, self.handler
         system, instance = cell.system, cell.instance
         assert envelope is not None
+        if not self.begun.done():
+            self.begun.set_result(None)
         try:
             if self.cancelled or instance is None:
                 system.dead_letter(envelope, "killed")
-            else:
+            elif envelope.deadline is None or not cell.too_late(envelope):
                 call = system.deliver(envelope) if system.deliver else handler.function(instance, envelope.message)
                 result = await call
                 if self.envelope is not None:  # else it was stashed
                     cell.handled += 1
                     system.succeeded(envelope, result)
-        except BaseException as error:  # noqa: BLE001  # failed() raises again what is not the handler's
-            await self.failed(envelope, error)
-        finally:
-            cell.turn_over(self)
-            for each in self._over:
-                if not each.done():
-                    each.set_result(None)
-
-    async def failed(self, envelope: Envelope, error: BaseException) -> None:
-        """As in the actor's own turn; the exit record comes to it as control mail."""
-        try:
-            exit = self.cell.failed(envelope, self.handler, error)  # noqa: A001
-            if exit is not None:
-                self.cell.mailbox.post(Envelope(exit, self.address))  # type: ignore[arg-type]
-        except anyio.get_cancelled_exc_class():
-            pass  # cancelled by `cancel`, and accounted for
-        except BaseException as fatal:
-            self.cell.system.fail(fatal)
-            raise
+        except BaseException as error:  # noqa: BLE001  # failed() raises again what is fatal
+            try:
+                exit = cell.failed(envelope, handler, error)  # noqa: A001
+                if exit is not None and exit.reason == "failed":
+                    cell.mailbox.post(Envelope(exit, self.address))  # type: ignore[arg-type]
+            except BaseException as fatal:  # noqa: BLE001
+                system.fail(fatal)
+        cell.turn_over(self)
+        for each in self._over:
+            if not each.done():
+                each.set_result(None)
 
     def cancel(self) -> None:
         """Cancel the handler; one that has not begun never will."""
@@ -692,12 +734,19 @@ class Ticked:
         self._timer._cell.forget_timer(self._timer)
 
 
+def is_fatal(error: BaseException) -> bool:
+    """Whether this, or anything in this group, is neither an `Exception` nor a cancellation."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(is_fatal, error.exceptions))
+    return not isinstance(error, Exception | anyio.get_cancelled_exc_class())
+
+
 async def call_handler(envelope: Envelope) -> Any:
     """Run the handler for `envelope` in the turn that is on: the innermost of the `deliver` middleware."""
     turn = current.get()
     cell = turn.cell if type(turn) is Turn else turn
     assert isinstance(cell, Cell)
-    handler = cell.spec.actor.__handlers__[type(envelope.message)]
+    handler = cell.spec.actor.__dispatch__[type(envelope.message)]
     result = handler.function(cell.instance, envelope.message)
     return await result if handler.awaits else plain(result, handler)
 

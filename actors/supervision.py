@@ -113,10 +113,12 @@ class Backoff(msgspec.Struct, frozen=True):
         """Seconds to wait after the given number of failures in a row, from 1."""
         delay = self.initial
         for _ in range(failures - 1):
-            if delay >= self.cap:
-                break
             delay *= self.factor
-        return min(self.cap, delay * spread(1 - self.jitter, 1 + self.jitter))
+            if delay >= self.cap:
+                delay = self.cap
+                break
+        # Cut the interval, not what is drawn from it: else half of all delays would be the cap to the dot.
+        return spread(delay * (1 - self.jitter), min(self.cap, delay * (1 + self.jitter)))
 
     def forgets_after(self) -> float:
         """Seconds without a failure after which the failures so far no longer count."""

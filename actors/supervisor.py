@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from actors.actor import Actor
 from actors.supervision import AutoShutdown, Backoff, Restart, Strategy
-from transport.mailbox import Overflow
+from transport.mailbox import Overflow, check_options
 
 A = TypeVar("A", bound=Actor)
 
@@ -47,6 +47,10 @@ class ChildSpec(Generic[A]):
     ) -> None:
         if not (isinstance(actor, type) and issubclass(actor, Actor)):  # type: ignore[redundant-expr]  # at run time
             raise TypeError(f"not an Actor class: {actor!r}; give the class and its arguments, not an instance")
+        for option, value, kind in (("restart", restart, Restart), ("backoff", backoff, Backoff), ("name", name, str)):
+            if not isinstance(value, kind) and (value is not None or option == "restart"):
+                raise TypeError(f"{actor.__name__}: {option}={value!r} is not a {kind.__name__}")
+        check_options(capacity, overflow or Overflow.BLOCK, ageing)
         if significant and restart is Restart.PERMANENT:
             raise ValueError(f"{actor.__name__} is significant but PERMANENT, so it never finishes: make it TRANSIENT")
         if shutdown is not None and not shutdown >= 0:

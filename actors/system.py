@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import anyio
 
@@ -15,18 +15,18 @@ from actors.actor import Actor
 from actors.cell import Cell, Turn, call_handler
 from actors.children import Children
 from actors.deadlines import Deadlines
-from actors.errors import HandlerFailed
+from actors.errors import AskTimeout, HandlerFailed
 from actors.events import DeadLetter, Event, Throttle
 from actors.pool import Routing, round_robin
 from actors.ref import ActorRef, current
-from actors.supervision import AutoShutdown, Backoff, Restart, Strategy
+from actors.supervision import AutoShutdown, Backoff, Restart, RestartWindow, Strategy
 from actors.supervisor import ChildSpec, Supervisor
 from transport.address import ROOT, Address
 from transport.base import Transport
 from transport.envelope import Envelope, Failed, Fate, Outcome
 from transport.errors import ActorStopped, MailboxFull
 from transport.eventloop import EventLoop, Future, current_event_loop
-from transport.mailbox import Overflow
+from transport.mailbox import Overflow, check_options
 from transport.memory import MemoryTransport
 from transport.message import Message
 from transport.middleware import Middleware, compose_deliver, compose_settled
@@ -76,6 +76,10 @@ class ActorSystem:
         period: float = 5.0,
         drain: float = 5.0,
     ) -> None:
+        check_options(capacity, overflow, None)
+        RestartWindow(intensity, period)
+        if not drain >= 0:
+            raise ValueError(f"drain={drain!r}: seconds, at least 0")
         self.name = name
         self.transport: Transport = transport or MemoryTransport()
         self.middleware = tuple(middleware)
@@ -92,10 +96,16 @@ class ActorSystem:
         self._subscribers: dict[type[Event], list[Callable[[Any], None]]] = {}
         self._dead_letter_log = Throttle()
         self._failure: BaseException | None = None
+        self._emptied: anyio.Event | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_root", "loop", "future", "now", "deadlines"):
+            raise RuntimeError(f"the actor system {self.name!r} is not running: async with ActorSystem(...) as system:")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # From the first actor to the last --------------------------------------------------------------------
 
-    async def __aenter__(self) -> ActorSystem:
+    async def __aenter__(self) -> Self:
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self.loop = current_event_loop(self._tasks)
@@ -175,6 +185,10 @@ class ActorSystem:
             capacity=capacity, overflow=overflow, **kwargs,
         )  # fmt: skip
 
+    async def start(self, spec: ChildSpec[A]) -> ActorRef[A]:
+        """Start a child of the root supervisor from its recipe; for the rest as `spawn`."""
+        return await self._root.start(spec)
+
     async def supervise(
         self,
         *children: ChildSpec[Any],
@@ -236,6 +250,12 @@ class ActorSystem:
                 asks.start_soon(ask, ref)
         return {ref.address: outcomes[ref.address] for ref in refs}
 
+    async def finished(self) -> None:
+        """Return when no actor is left; at once where there is none."""
+        while self.cells:
+            self._emptied = self._emptied or anyio.Event()
+            await self._emptied.wait()
+
     # Watching it ----------------------------------------------------------------------------------------
 
     def subscribe(self, event: type[E], callback: Callable[[E], None]) -> Callable[[], None]:
@@ -289,6 +309,8 @@ class ActorSystem:
             error = self.no_room(envelope)
         elif reason == "unhandled" and cause is not None:
             error = cause
+        elif reason == "expired":
+            error = AskTimeout(f"{envelope.target} did not come to the message in time")
         else:
             error = ActorStopped(f"{envelope.target} did not handle the message: {reason}", envelope)
         self.settle(envelope, Outcome(_FATES.get(reason, "dead-lettered"), reason, cause), error)
@@ -321,6 +343,9 @@ class ActorSystem:
         if self.cells.get(cell.address) is cell:
             del self.cells[cell.address]
             self.transport.unbind(cell.address)
+            if not self.cells and self._emptied is not None:
+                self._emptied.set()
+                self._emptied = None
 
     async def stop(self, address: Address, timeout: float | None = None) -> None:
         """As `ActorRef.stop`."""
@@ -348,28 +373,36 @@ class ActorSystem:
             entry[2] = None
 
     @contextmanager
-    def may_wait(self, turn: Cell | Turn | None, envelope: Envelope) -> Iterator[None]:
-        """Around a send that may wait for room. Raises `MailboxFull` where waiting would never end.
+    def waiting(self, address: Address, envelope: Envelope) -> Iterator[None]:
+        """Around a wait for room at `address`. Raises `MailboxFull` where it would never end.
 
-        That is where the full mailbox belongs to the sender itself, to an actor that waits for the
-        sender's answer, or to one that waits in turn for room at the sender.
+        That is where the full mailbox belongs to the sender, or to an actor that waits for the sender.
         """
-        target = self.cells.get(envelope.target)
-        if turn is None or target is None or target.mailbox.room > 0 or target.mailbox.overflow is not Overflow.BLOCK:
+        turn = current.get()
+        if turn is None:
             yield
             return
-        waits: Address | None = envelope.target
-        for _ in range(len(self.cells)):
-            if waits is None:
-                break
-            if waits == turn.address or (turn.envelope is not None and waits in turn.envelope.chain):
-                raise self.no_room(envelope)
-            waits = self.cells[waits].blocked_on if waits in self.cells else None
-        turn.blocked_on = envelope.target
+        if self.circle(turn, address) or (turn.envelope is not None and address in turn.envelope.chain):
+            raise self.cells[address].mailbox.full(envelope)
+        turn.waits_for = address
         try:
             yield
         finally:
-            turn.blocked_on = None
+            turn.waits_for = None
+
+    def circle(self, turn: Cell | Turn, address: Address | None) -> list[Address]:
+        """Who waits for whom, if the actor in this turn were to wait for the one at `address`; empty if nobody hangs.
+
+        A concurrent handler holds up nobody but itself: its actor goes on with other mail.
+        """
+        waiting = [turn.address]
+        while turn.serial and address is not None and len(waiting) <= len(self.cells):
+            waiting.append(address)
+            if address == turn.address:
+                return waiting
+            cell = self.cells.get(address)
+            address = None if cell is None else cell.waits_for
+        return []
 
 
 def run(main: Callable[..., Awaitable[T]], *args: Any) -> T:

@@ -26,10 +26,10 @@ class Address(str):
     def __new__(cls, path: str) -> Address:
         if type(path) is cls:
             return path
+        if len(path) > MAX_LENGTH:  # first, as what does not fit may come from the wire and be of any length
+            raise ValueError(f"address of {len(path)} characters, the limit is {MAX_LENGTH}: {path[:40]!r}...")
         if path != "/" and not _PATH(path):
             raise ValueError(f"not an address: {path!r}; it starts with / and {_RULE}")
-        if len(path) > MAX_LENGTH:
-            raise ValueError(f"address of {len(path)} characters, the limit is {MAX_LENGTH}: {path[:40]!r}...")
         return str.__new__(cls, path)
 
     def child(self, name: str) -> Address:

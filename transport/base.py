@@ -53,13 +53,13 @@ class Transport(Protocol):
         ...
 
     def unbind(self, address: Address) -> None:
-        """Nobody lives at `address` any more."""
+        """Nobody lives at `address` any more; its inlet has closed before, so an offer that is kept answers False."""
         ...
 
     def offer_to(self, address: Address) -> Offer:
         """The quickest way to `address`: a call that accepts now, or answers False, which means: `send` it.
 
-        It may be kept: after an `unbind` it only ever answers False.
+        It may be kept.
         """
         ...
 

@@ -8,6 +8,7 @@ than the rest of an ask. Everything else in the runtime is anyio.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -56,8 +57,8 @@ class EventLoop(Protocol):
         """Whether the current task is being cancelled from outside, rather than by what it awaited."""
         ...
 
-    def uncancel(self) -> None:
-        """The current task has dealt with its cancellation and goes on to clean up."""
+    async def absorb(self) -> None:
+        """The current task has dealt with its cancellation and goes on to clean up, in a shielded scope."""
         ...
 
     async def checkpoint(self) -> None:
@@ -90,10 +91,13 @@ class _Asyncio:
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
 
-    def uncancel(self) -> None:
+    async def absorb(self) -> None:
         task = asyncio.current_task()
-        while task is not None and task.cancelling():
-            task.uncancel()
+        if task is not None and task.cancelling():
+            with contextlib.suppress(asyncio.CancelledError):
+                await _yield()  # a cancellation that has not been delivered yet comes here
+            while task.cancelling():
+                task.uncancel()
 
     async def checkpoint(self) -> None:
         await _yield()
@@ -120,8 +124,8 @@ class _Trio:
     def cancelled(self) -> bool:
         return True  # trio cancels through scopes only, never through what was awaited
 
-    def uncancel(self) -> None:
-        """Cancellation belongs to the scope: cleaning up is shielded anyway."""
+    async def absorb(self) -> None:
+        """Cancellation belongs to the scope, and a shield keeps it out."""
 
     async def checkpoint(self) -> None:
         import trio

@@ -6,13 +6,21 @@ import enum
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from math import inf
 from typing import Final
 
+import anyio
+
+from transport.address import ROOT, Address
 from transport.envelope import Envelope, Priority
 from transport.errors import ActorStopped, MailboxFull
 from transport.eventloop import Future
 
 LANES: Final = len(Priority)
+CONTROL: Final = -1
+"""The priority of control mail, which has a lane of its own."""
+_NOTHING: Final[deque[Envelope]] = deque(maxlen=0)
 _CLOSED: Final = -(1 << 62)  # so far under zero that no number of pops makes room again
 
 
@@ -29,6 +37,16 @@ class Overflow(enum.Enum):
     """The oldest message of the least urgent lane makes room; one less urgent than all of them is refused."""
 
 
+def check_options(capacity: int | None, overflow: Overflow, ageing: int | None) -> None:
+    """Raise `TypeError` or `ValueError` where these are no options of a mailbox."""
+    numbers: dict[str, object] = {"capacity": capacity, "ageing": ageing}
+    for name, value in numbers.items():
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name}={value!r}: a whole number, at least 1")
+    if not isinstance(overflow, Overflow):
+        raise TypeError(f"overflow={overflow!r}: one of {', '.join(map(str, Overflow))}")
+
+
 class PriorityMailbox:
     """A bounded mailbox: a lane per priority for messages and one for control mail, read by one consumer.
 
@@ -39,13 +57,16 @@ class PriorityMailbox:
     Kept in memory: what it holds is gone with the process. Waiting and taking are apart (`mail`, then
     `pop`, with no await in between), so cancelling a consumer loses nothing.
 
-    Arguments: `capacity` in messages (at least 1); `future` makes a future of the running loop; `dropped`
-    is called with each envelope that an overflow policy throws out.
+    Arguments: `future` makes a future of the running loop; `dropped` is called with each envelope that an
+    overflow policy throws out; `capacity` in messages (at least 1); `address` for the errors; `waiting`
+    is entered around each wait for room and may refuse it by raising.
+
+    Raises `ValueError` or `TypeError` for options that make no sense.
     """
 
     __slots__ = (
-        "_ageing", "_arrivals", "_blocked", "_dropped", "_future", "_lanes", "_parked", "_passed", "_used",
-        "at_once", "capacity", "closed", "control", "overflow", "room",
+        "_ageing", "_arrivals", "_best", "_best_rank", "_blocked", "_dropped", "_future", "_lanes", "_parked",
+        "_passed", "_waiting", "address", "at_once", "capacity", "closed", "control", "overflow", "room",
     )  # fmt: skip
 
     def __init__(
@@ -56,11 +77,11 @@ class PriorityMailbox:
         capacity: int = 10_000,
         overflow: Overflow = Overflow.BLOCK,
         ageing: int | None = None,
+        address: Address = ROOT,
+        waiting: Callable[[Address, Envelope], AbstractContextManager[None]] | None = None,
     ) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity of {capacity} messages: a mailbox holds at least 1")
-        if ageing is not None and ageing < 1:
-            raise ValueError(f"ageing of {ageing} picks: at least 1, or None for strict priority")
+        check_options(capacity, overflow, ageing)
+        self.address = address
         self.capacity = capacity
         self.overflow = overflow
         self.closed = False
@@ -71,13 +92,16 @@ class PriorityMailbox:
         """Set by a consumer that can answer an ask while it is parked, in the asker's own turn."""
         self._future = future
         self._dropped = dropped
+        self._waiting = waiting
         # Lanes come into being with their first message: an empty deque is 0.6 KiB, and most actors use one.
         self._lanes: list[deque[Envelope] | None] = [None] * LANES
-        self._used: tuple[deque[Envelope], ...] = ()
+        # No lane more urgent than `_best` has mail: popping from it needs no search, which halves a pop (100 -> 60 ns).
+        self._best: deque[Envelope] = _NOTHING
+        self._best_rank = LANES if ageing is None else -1
         self._parked: Future | None = None
         self._blocked: list[deque[tuple[Envelope, Future]]] | None = None
         self._ageing = ageing
-        self._passed = [0] * LANES if ageing is not None else None
+        self._passed = [0] * LANES if ageing is not None else []
         self._arrivals: Iterator[int] | None = itertools.count() if overflow is Overflow.DROP_OLDEST else None
 
     # The sender's side ------------------------------------------------------------------------------------
@@ -90,7 +114,7 @@ class PriorityMailbox:
         if parked is not None:
             if (
                 self.at_once is not None
-                and envelope.reply is not None
+                and envelope.reply_by != inf  # an ask, and not a tell with a receipt
                 and self.room == self.capacity
                 and self.at_once(envelope)
             ):
@@ -100,22 +124,26 @@ class PriorityMailbox:
                 parked.set_result(None)
         if self._arrivals is not None:
             envelope.arrival = next(self._arrivals)
-        lane = self._lanes[envelope.priority]
+        priority = envelope.priority
+        lane = self._lanes[priority]
         if lane is None:
-            lane = self._open_lane(envelope.priority)
+            lane = self._lanes[priority] = deque()
         lane.append(envelope)
+        if priority < self._best_rank:
+            self._best, self._best_rank = lane, priority
         self.room -= 1
         return True
 
     async def put(self, envelope: Envelope) -> None:
         """Accept `envelope`, by the overflow policy where the mailbox is full.
 
-        Raises `ActorStopped` where it is or becomes closed, `MailboxFull` where the policy refuses.
-        Cancelled while it waits for room, the message was not accepted.
+        Raises `ActorStopped` where it is or becomes closed, `MailboxFull` where the policy refuses or a
+        tell's ttl ends before there is room. Cancelled while it waits for room, the message was not
+        accepted, unless it was let in at that very moment.
         """
         while not self.offer(envelope):
             if self.closed:
-                raise ActorStopped(f"{envelope.target} has stopped", envelope)
+                raise ActorStopped(f"{self.address} has stopped", envelope)
             match self.overflow:
                 case Overflow.BLOCK:
                     await self._wait_for_room(envelope)
@@ -123,16 +151,17 @@ class PriorityMailbox:
                 case Overflow.REJECT:
                     raise self.full(envelope)
                 case Overflow.DROP_OLDEST:
-                    victim = min((lane for lane in self._used if lane), key=lambda lane: lane[0].arrival)
+                    victim = min(filter(None, self._lanes), key=lambda lane: lane[0].arrival)
                 case Overflow.DROP_LOWEST:
-                    victim = next(lane for lane in reversed(self._used) if lane)
-                    if victim[0].priority < envelope.priority:
+                    if sum(map(len, filter(None, self._lanes[envelope.priority :]))) <= -self.room:
                         raise self.full(envelope)
+                    victim = next(filter(None, reversed(self._lanes)))
             self.room += 1
             self._dropped(victim.popleft())
 
     def post(self, envelope: Envelope) -> None:
         """Put control mail in: always accepted, ahead of every message."""
+        envelope.priority = CONTROL
         if self.control is None:
             self.control = deque()
         self.control.append(envelope)
@@ -150,7 +179,7 @@ class PriorityMailbox:
     def full(self, envelope: Envelope) -> MailboxFull:
         """The error for a sender that finds no room."""
         depth = len(self)
-        return MailboxFull(f"{envelope.target} has {depth} messages waiting, its limit", envelope, depth=depth)
+        return MailboxFull(f"{self.address} has {depth} messages waiting, its limit", envelope, depth=depth)
 
     async def _wait_for_room(self, envelope: Envelope) -> None:
         if self._blocked is None:
@@ -158,13 +187,19 @@ class PriorityMailbox:
         let_in = self._future()
         waiting = (envelope, let_in)
         lane = self._blocked[envelope.priority]
+        # An ask's own deadline is watched by the asker, as it covers more than this wait.
+        until = inf if envelope.deadline is None or envelope.reply_by != inf else envelope.deadline
         lane.append(waiting)
+        refusal: Exception | None = None
         try:
-            refusal = await let_in
-        except BaseException:
+            with self._waiting(self.address, envelope) if self._waiting else nullcontext():
+                with anyio.CancelScope(deadline=until) as scope:
+                    refusal = await let_in
+                if scope.cancelled_caught:
+                    refusal = self.full(envelope)
+        finally:
             if waiting in lane:
                 lane.remove(waiting)
-            raise
         if refusal is not None:
             raise refusal
 
@@ -184,14 +219,14 @@ class PriorityMailbox:
         """The next envelope, or None where there is none."""
         if self.control:
             return self.control.popleft()
-        for lane in self._used if self._ageing is None else self._by_age(self._ageing):
-            if lane:
-                envelope = lane.popleft()
-                self.room += 1
-                if self._blocked is not None and self.room == 1:
-                    self._let_in()
-                return envelope
-        return None
+        lane = self._best or self._next_lane()
+        if not lane:
+            return None
+        envelope = lane.popleft()
+        self.room += 1
+        if self._blocked is not None and self.room == 1:
+            self._let_in()
+        return envelope
 
     async def mail(self) -> None:
         """Wait until there may be mail, or the mailbox is closed. Takes nothing; cancelling is safe."""
@@ -214,10 +249,18 @@ class PriorityMailbox:
 
     def put_back(self, envelope: Envelope) -> None:
         """Return what was popped to the head of its lane; never refused, as it had been accepted."""
-        lane = self._lanes[envelope.priority]
+        priority = envelope.priority
+        if priority == CONTROL:
+            if self.control is None:
+                self.control = deque()
+            self.control.appendleft(envelope)
+            return
+        lane = self._lanes[priority]
         if lane is None:
-            lane = self._open_lane(envelope.priority)
+            lane = self._lanes[priority] = deque()
         lane.appendleft(envelope)
+        if priority < self._best_rank:
+            self._best, self._best_rank = lane, priority
         self.room -= 1
 
     def close(self) -> None:
@@ -230,7 +273,7 @@ class PriorityMailbox:
         for lane in blocked or ():
             for envelope, let_in in lane:
                 if not let_in.done():
-                    let_in.set_result(ActorStopped(f"{envelope.target} has stopped", envelope))
+                    let_in.set_result(ActorStopped(f"{self.address} has stopped", envelope))
         self.wake()
 
     def reopen(self) -> None:
@@ -246,26 +289,30 @@ class PriorityMailbox:
             yield envelope
 
     def __len__(self) -> int:
-        return sum(map(len, self._used))
+        return sum(map(len, filter(None, self._lanes)))
 
     # ------------------------------------------------------------------------------------------------------
 
-    def _open_lane(self, priority: int) -> deque[Envelope]:
-        lane = self._lanes[priority] = deque()
-        self._used = tuple(lane for lane in self._lanes if lane is not None)
-        return lane
+    def _next_lane(self) -> deque[Envelope] | None:
+        """The lane to pick from, None where there is no mail."""
+        if self._ageing is not None:
+            return self._next_by_age(self._ageing)
+        for rank, lane in enumerate(self._lanes):
+            if lane:
+                self._best, self._best_rank = lane, rank
+                return lane
+        self._best_rank = LANES
+        return None
 
-    def _by_age(self, bound: int) -> Iterator[deque[Envelope]]:
-        """The lane to pick from: one passed over `bound` times, the least urgent first; else the most urgent."""
-        passed = self._passed
-        assert passed is not None
-        queued = [p for p in range(LANES) if self._lanes[p]]
-        if queued:
-            pick = next((p for p in reversed(queued) if passed[p] >= bound), queued[0])
-            for p in range(LANES):
-                passed[p] = (
-                    passed[p] + 1 if p in queued and p > pick else 0 if p == pick or p not in queued else passed[p]
-                )
-            lane = self._lanes[pick]
-            assert lane is not None
-            yield lane
+    def _next_by_age(self, bound: int) -> deque[Envelope] | None:
+        """A lane passed over `bound` times, the least urgent first; otherwise the most urgent."""
+        queued = [rank for rank, lane in enumerate(self._lanes) if lane]
+        if not queued:
+            return None
+        picked = next((rank for rank in reversed(queued) if self._passed[rank] >= bound), queued[0])
+        for rank in range(LANES):
+            if rank == picked or rank not in queued:
+                self._passed[rank] = 0
+            elif rank > picked:
+                self._passed[rank] += 1
+        return self._lanes[picked]

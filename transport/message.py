@@ -25,24 +25,32 @@ def _module(cls: type) -> str:
 
 
 def _reply_type(cls: Any) -> Any:
+    """The reply type as it stands in the class statement, with the base's type parameters filled in."""
     for base in getattr(cls, "__orig_bases__", ()):
         origin = get_origin(base)
         if isinstance(origin, MessageMeta):
-            (reply,) = get_args(base)[:1] or (Any,)
-            return Any if isinstance(reply, TypeVar) else reply
-    return next((b.__reply_type__ for b in cls.__bases__ if isinstance(b, MessageMeta)), Any)
+            reply, given = origin.__reply_type__, dict(zip(origin.__parameters__, get_args(base), strict=False))
+            if isinstance(reply, TypeVar):
+                return given.get(reply, reply)
+            parameters = getattr(reply, "__parameters__", ())  # list[T] of Page[T]: list[str] of Page[str]
+            return reply[tuple(given.get(each, each) for each in parameters)] if parameters else reply
+    return next((b.__reply_type__ for b in cls.__bases__ if isinstance(b, MessageMeta)), R)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class MessageMeta(msgspec.StructMeta):
     """Makes each message class frozen, remembers its reply type and registers its wire name."""
 
+    __wire_name__: str
+    __reply_type__: Any
+    __parameters__: tuple[Any, ...]  # set by Generic
+
     def __new__(
         mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *,
         wire_name: str | None = None, **options: Any,
     ) -> Any:  # fmt: skip
         options.setdefault("frozen", True)
-        cls = super().__new__(mcls, name, bases, namespace, **options)
+        cls: Any = super().__new__(mcls, name, bases, namespace, **options)
         cls.__wire_name__ = wire_name or f"{_module(cls)}.{cls.__qualname__}"
         cls.__reply_type__ = _reply_type(cls)
         known = _names.setdefault(cls.__wire_name__, cls)
@@ -82,9 +90,9 @@ def message_type(wire_name: str) -> type[Message[Any]]:
 
 def wire_name(kind: type[Message[Any]]) -> str:
     """The name under which `kind` travels."""
-    return str(kind.__wire_name__)
+    return kind.__wire_name__
 
 
 def reply_type(kind: type[Message[Any]]) -> Any:
     """The type parameter R of a message class, `Any` where it has none."""
-    return kind.__reply_type__
+    return Any if isinstance(kind.__reply_type__, TypeVar) else kind.__reply_type__
