@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", bound="Actor")
 R = TypeVar("R")
-_Method = TypeVar("_Method", bound=Callable[..., Any])
+M_co = TypeVar("M_co", bound=Message[Any], covariant=True)
 
 
 class Terminated(Message[None], wire_name="actors.Terminated"):
@@ -45,14 +45,16 @@ class Handler(msgspec.Struct, frozen=True):
     attempts: int
 
 
-class _Handles(Protocol[R]):
+class _Handles(Protocol[M_co]):  # type: ignore[misc]  # the self types below keep it covariant
     @overload
-    def __call__(self, method: Callable[[Any, Any], Awaitable[R]], /) -> Callable[[Any, Any], Awaitable[R]]: ...
+    def __call__(
+        self: _Handles[Message[R]], method: Callable[[Any, M_co], Awaitable[R]], /
+    ) -> Callable[[Any, M_co], Awaitable[R]]: ...
     @overload
-    def __call__(self, method: Callable[[Any, Any], R], /) -> Callable[[Any, Any], R]: ...
+    def __call__(self: _Handles[Message[R]], method: Callable[[Any, M_co], R], /) -> Callable[[Any, M_co], R]: ...
 
 
-def handles(kind: type[Message[R]], *, concurrency: int = 1, attempts: int = 1) -> _Handles[R]:
+def handles(kind: type[M_co], *, concurrency: int = 1, attempts: int = 1) -> _Handles[M_co]:
     """Mark a method as the handler for messages of `kind` (and of its subclasses without one of their own).
 
     The return value is the reply. `concurrency` > 1 runs up to that many at once, beside the actor's

@@ -73,6 +73,10 @@ class Cell:
 
     serial: ClassVar[bool] = True
 
+    def chain(self) -> tuple[Address, ...]:
+        """Who else waits while the turn that is on asks somebody: this actor, with all its mail."""
+        return (self.address,)
+
     def __init__(self, system: ActorSystem, spec: ChildSpec[Any], address: Address, parent: Children) -> None:
         self.system = system
         self.spec = spec
@@ -155,7 +159,10 @@ class Cell:
             if isinstance(instance, Supervisor):
                 for spec in instance.children():
                     await self.children.start(spec)
-            await instance.on_start()
+            if self.spec.actor.on_start is not Actor.on_start:
+                current.set(Background(self))
+                await instance.on_start()
+                current.set(self)
         except BaseException as error:  # noqa: BLE001  # blame() raises again what is fatal
             return self.blame(error)
         self.began = True
@@ -175,7 +182,8 @@ class Cell:
         )
         if system.middleware == () and not all(handler.awaits for handler in handlers.values()):
             mailbox.at_once = self.answer_at_once
-        looks, budget, since = _MOST_LOOKS, _LOOK_EVERY, system.now()
+        now = system.now
+        looks, budget, since = _MOST_LOOKS, _LOOK_EVERY, now()
         while True:
             envelope = pop()
             if envelope is None:
@@ -185,17 +193,22 @@ class Cell:
                 if self._idle is not None:
                     self.tell_idle()
                 await mailbox.mail()
-                looks, budget, since = _MOST_LOOKS, _LOOK_EVERY, system.now()
+                looks, budget, since = _MOST_LOOKS, _LOOK_EVERY, now()
                 continue
 
             message = envelope.message
-            handler = handlers.get(type(message)) or find_handler(self.spec.actor, type(message))
+            try:
+                handler: Handler | None = handlers[type(message)]
+            except KeyError:
+                handler = find_handler(self.spec.actor, type(message))
             if handler is None:
                 if isinstance(message, Exit):  # control mail
                     return message
                 self.unhandled(envelope)
                 continue
-            if envelope.deadline is not None and self.too_late(envelope):
+            reply, deadline = envelope.reply, envelope.deadline
+            if deadline is not None and (deadline <= now() or (reply is not None and reply.done())):
+                self.too_late(envelope)
                 continue
             if handler.concurrency > 1:
                 await self.handle_beside(envelope, handler)
@@ -216,7 +229,6 @@ class Cell:
             else:
                 if self.envelope is not None:  # else it was stashed
                     self.handled += 1
-                    reply = envelope.reply
                     if reply is not None and not reply.done():
                         reply.set_result(result)
                     if settled:
@@ -226,9 +238,9 @@ class Cell:
             budget -= 1
             if not budget:
                 looks, budget = looks - 1, _LOOK_EVERY
-                if not looks or system.now() - since > _LONGEST_TURN:
+                if not looks or now() - since > _LONGEST_TURN:
                     await system.loop.checkpoint()
-                    looks, since = _MOST_LOOKS, system.now()
+                    looks, since = _MOST_LOOKS, now()
 
     async def end(self, exit: Exit) -> Exit:  # noqa: A002
         """Stop what belongs to this incarnation, children first, and give the instance its last word."""
@@ -245,14 +257,13 @@ class Cell:
                     await self.end_turns(now=exit.reason == "killed")
                 if self._children is not None:
                     await self._children.stop(now=exit.reason == "killed")
-                    self._children = None
                 if has_last_word and self.instance is not None:
                     exit = await self.last_word(self.instance, hook, exit)  # noqa: A001
         self.forget_timers()
         self.forget_watches()
         self.unstash()
         self.mailbox.withdraw(lambda envelope: isinstance(envelope.message, Exit))
-        self.instance = self.envelope = None
+        self.instance = self.envelope = self._children = None
         return Exit("killed", exit.error) if self.order == "killed" else exit
 
     def must_go_on_draining(self, exit: Exit) -> bool:  # noqa: A002
@@ -263,6 +274,7 @@ class Cell:
             and self.began
             and len(self.mailbox) > 0
             and restarts(self.spec.restart, exit)
+            and self.parent.may_restart()
         ):
             self.system.publish(ActorRestarted, self.address, 0.0, exit.error)
             self.interruptible = True
@@ -311,7 +323,7 @@ class Cell:
         """Drain, then end; at once where no incarnation runs."""
         if self.task is None:
             self.parent.exited(self, Exit("stopped"))
-        elif self.order is None:
+        elif self.order != "killed":  # an ordered stop outranks finishing and a sibling's casualty
             self.order = "stopped"
             self.mailbox.close()
 
@@ -344,9 +356,10 @@ class Cell:
             self._children.kill()
 
     def interrupt(self) -> None:
-        """Cancel the incarnation. Cleaning up is not interrupted: it is bounded by itself."""
+        """Cancel the incarnation, and again every second where it resists. Cleaning up is bounded by itself."""
         if self.interruptible and self.task is not None:
             self.task.cancel()
+            self.system.deadlines.at(self.system.now() + 1.0, Insistence(self, self.task))
 
     async def wait_ended(self, deadline: float) -> None:
         """Return when the running incarnation has ended, or at `deadline`; at once where none runs."""
@@ -371,7 +384,7 @@ class Cell:
 
     def load(self) -> int:
         """How many messages are waiting and in hand."""
-        return len(self.mailbox) + (not self.mailbox.parked) + len(self._turns or ())
+        return len(self.mailbox) + (self.envelope is not None) + len(self._turns or ())
 
     def tell_idle(self) -> None:
         """Wake whoever waits for idleness; it looks for itself."""
@@ -387,8 +400,9 @@ class Cell:
         Returns the exit record, or None where the actor goes on. Raises what is fatal.
         """
         system = self.system
-        if self._stash:
-            self._stash = deque(each for each in self._stash if each is not envelope)  # this is its fate instead
+        if self.current_envelope() is None:  # it was stashed, but this is its fate instead
+            self._stash = deque(each for each in self._stash or () if each is not envelope)
+            self.mailbox.remove(envelope)
         if isinstance(error, Refusal):
             self.handled += 1
             system.settle(envelope, Outcome("handled", "refused", error), error)
@@ -421,17 +435,10 @@ class Cell:
             return Exit(self.order or "killed", error)
         return Exit("failed", error)
 
-    def too_late(self, envelope: Envelope) -> bool:
-        """Whether nobody wants this message handled any more; then it has met its fate here."""
-        assert envelope.deadline is not None
-        if envelope.deadline <= self.system.now():
-            reason = "expired"
-        elif envelope.reply is not None and envelope.reply.done():
-            reason = "abandoned"
-        else:
-            return False
-        self.system.dead_letter(envelope, reason)
-        return True
+    def too_late(self, envelope: Envelope) -> None:
+        """Nobody wants this message handled any more: its time is up, or its asker has gone."""
+        expired = envelope.deadline is not None and envelope.deadline <= self.system.now()
+        self.system.dead_letter(envelope, "expired" if expired else "abandoned")
 
     def unhandled(self, envelope: Envelope) -> None:
         """No handler for this type: a dead letter, and an error to the asker. The actor goes on."""
@@ -513,15 +520,10 @@ class Cell:
         if self._children is None:
             actor = self.instance
             assert actor is not None
-            self._children = Children(
-                self.system,
-                self.address,
-                self,
-                actor.strategy,
-                actor.intensity,
-                actor.period,
-                actor.auto_shutdown,
-            )
+            supervision = (actor.strategy, actor.intensity, actor.period, actor.auto_shutdown)
+            self._children = Children(self.system, self.address, self, *supervision)
+            if not self.interruptible:
+                self._children.close()  # the incarnation is ending, and nothing may outlive it
         return self._children
 
     def gate(self) -> Inlet:
@@ -629,6 +631,10 @@ class Turn:
 
     serial: ClassVar[bool] = False
 
+    def chain(self) -> tuple[Address, ...]:
+        """As for the actor's own turn: whether another handler is free to answer is not known in advance."""
+        return (self.address,)
+
     def __init__(self, cell: Cell, envelope: Envelope, handler: Handler) -> None:
         self.cell = cell
         self.address = cell.address
@@ -652,7 +658,9 @@ class Turn:
         try:
             if self.cancelled or instance is None:
                 system.dead_letter(envelope, "killed")
-            elif envelope.deadline is None or not cell.too_late(envelope):
+            elif envelope.deadline is not None and envelope.deadline <= system.now():
+                cell.too_late(envelope)
+            else:
                 call = system.deliver(envelope) if system.deliver else handler.function(instance, envelope.message)
                 result = await call
                 if self.envelope is not None:  # else it was stashed
@@ -681,6 +689,42 @@ class Turn:
         over = self.cell.system.future()
         self._over.append(over)
         return over
+
+
+class Background:
+    """Whose turn it is in `on_start`, and in tasks that it leaves running: the actor's, but they hold up no mail."""
+
+    __slots__ = ("address", "cell", "waits_for")
+
+    serial: ClassVar[bool] = False
+    envelope: ClassVar[Envelope | None] = None
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self.address = cell.address
+        self.waits_for: Address | None = None
+
+    def chain(self) -> tuple[Address, ...]:
+        """Who else waits while this asks: nobody."""
+        return ()
+
+
+class Insistence:
+    """In the deadline heap: cancels a task again that has swallowed its cancellation."""
+
+    __slots__ = ("_cell", "_task")
+
+    def __init__(self, cell: Cell, task: Task) -> None:
+        self._cell = cell
+        self._task = task
+
+    def done(self) -> bool:
+        """Whether the incarnation has ended, or is ending."""
+        return self._cell.task is not self._task or not self._cell.interruptible
+
+    def set_result(self, _: object, /) -> None:
+        """It has not."""
+        self._cell.interrupt()
 
 
 class Timer:
@@ -744,7 +788,7 @@ def is_fatal(error: BaseException) -> bool:
 async def call_handler(envelope: Envelope) -> Any:
     """Run the handler for `envelope` in the turn that is on: the innermost of the `deliver` middleware."""
     turn = current.get()
-    cell = turn.cell if type(turn) is Turn else turn
+    cell = turn if isinstance(turn, Cell) else turn and turn.cell
     assert isinstance(cell, Cell)
     handler = cell.spec.actor.__dispatch__[type(envelope.message)]
     result = handler.function(cell.instance, envelope.message)

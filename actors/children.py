@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
@@ -52,6 +53,8 @@ class Children:
         self._one_group_at_a_time = anyio.Lock() if strategy is not Strategy.ONE_FOR_ONE else nullcontext()
         self._recovering: set[Cell] = set()
         self._closing = False
+        self._stopping: anyio.Event | None = None
+        """Made where a delay has to end with it."""
         self._made = 0
 
     # Starting --------------------------------------------------------------------------------------------
@@ -100,17 +103,21 @@ class Children:
         """An incarnation of `cell` has ended, or the cell is told to end while none runs."""
         if self.cells.get(cell.address.name) is not cell:
             return
-        if self._closing or exit.reason in ("stopped", "killed"):
-            self._bury(cell, exit)
+        if self._closing or {exit.reason, cell.order} & {"stopped", "killed"}:
+            self._bury(cell, exit)  # an ordered end is never undone, also where it ended in a failure
         elif cell in self._recovering:
             return  # the group it belongs to is being restarted, and it with them
         elif not restarts(cell.spec.restart, exit):
             self._bury(cell, exit)
             self._consider_finishing(cell)
-        elif self._window.allows(self._system.now()):
+        elif self.may_restart():
             self._system.loop.start(partial(self._recover, cell, exit), cell.address)
         else:
             self._give_up(cell, exit)
+
+    def may_restart(self) -> bool:
+        """Count one more restart; False where it is one too many."""
+        return self._window.allows(self._system.now())
 
     async def _recover(self, failed: Cell, exit: Exit) -> None:  # noqa: A002
         """Restart `failed`, and whom the strategy says: stop right to left, start left to right."""
@@ -122,7 +129,7 @@ class Children:
             try:
                 for cell in reversed(group):
                     if cell.task is not None:
-                        await self._end(cell, cell.leave, cell.spec.shutdown)
+                        await self._end(cell, cell.leave, cell.interrupt, cell.spec.shutdown)
                     if cell.spec.restart is Restart.TEMPORARY:
                         self._bury(cell, Exit("stopped"))
                 await self._delay(failed, group, exit)
@@ -150,7 +157,9 @@ class Children:
             if not self._gone(cell):
                 self._system.publish(ActorRestarted, cell.address, delay, exit.error if cell is failed else None)
         if delay:
-            await anyio.sleep(delay)
+            self._stopping = self._stopping or anyio.Event()
+            with anyio.move_on_after(delay):
+                await self._stopping.wait()
 
     def _gone(self, cell: Cell) -> bool:
         return self._closing or self.cells.get(cell.address.name) is not cell
@@ -163,7 +172,7 @@ class Children:
             self._owner.finish()
 
     def _give_up(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
-        self._closing = True
+        self.close()
         error = RestartIntensityExceeded(
             f"{self.address}: more than {self._window.intensity} restarts in {self._window.period} s, "
             f"the last because {cell.address} failed: {exit.error!r}"
@@ -187,15 +196,21 @@ class Children:
 
     async def stop(self, *, now: bool = False) -> None:
         """Stop all children, the last started first, each within its shutdown time; `now`: kill them."""
-        self._closing = True
+        self.close()
         if now:
             self.kill()
         for cell in reversed(list(self.cells.values())):
             await self.stop_child(cell)
 
+    def close(self) -> None:
+        """Start and restart nothing any more."""
+        self._closing = True
+        if self._stopping is not None:
+            self._stopping.set()
+
     async def stop_child(self, cell: Cell, timeout: float | None = None) -> None:
         """Drain and stop one child within `timeout` seconds (None: its own shutdown time), then kill it."""
-        await self._end(cell, cell.stop, cell.spec.shutdown if timeout is None else timeout)
+        await self._end(cell, cell.stop, cell.kill, cell.spec.shutdown if timeout is None else timeout)
         self._bury(cell, Exit("stopped"))
 
     def kill(self) -> None:
@@ -203,18 +218,12 @@ class Children:
         for cell in reversed(list(self.cells.values())):
             cell.kill()
 
-    async def _end(self, cell: Cell, how: Callable[[], None], within: float) -> None:
-        """End the running incarnation: tell it, wait, then cancel it, again and again where it resists."""
-        how()
+    async def _end(self, cell: Cell, tell: Callable[[], None], insist: Callable[[], None], within: float) -> None:
+        """End the running incarnation: tell it, wait, then insist."""
+        tell()
         now = self._system.now
         await cell.wait_ended(now() + within)
-        if cell.task is None:
-            return
-        self._system.publish(ActorOverdue, cell.address, within)
-        if cell.order == "restarting":
-            cell.interrupt()
-        else:
-            cell.kill()
-        while cell.task is not None:
-            await cell.wait_ended(now() + 1.0)
-            cell.interrupt()
+        if cell.task is not None and cell.order != "killed":
+            self._system.publish(ActorOverdue, cell.address, within)
+            insist()
+        await cell.wait_ended(inf)

@@ -17,13 +17,13 @@ from transport.message import Message
 
 if TYPE_CHECKING:
     from actors.actor import Actor
-    from actors.cell import Cell, Turn
+    from actors.cell import Background, Cell, Turn
     from actors.system import ActorSystem
 
 A_co = TypeVar("A_co", bound="Actor", covariant=True)
 R = TypeVar("R")
 
-current: Final[ContextVar[Cell | Turn | None]] = ContextVar("actors.current", default=None)
+current: Final[ContextVar[Cell | Turn | Background | None]] = ContextVar("actors.current", default=None)
 """The actor in whose turn the running code is: it is the sender, and its envelope is the cause."""
 
 HANDLED: Final = Outcome("handled")
@@ -153,10 +153,10 @@ class ActorRef(Generic[A_co]):
             envelope = Envelope(message, self.address, priority, None, correlation_id, None, deadline, future, deadline)
         else:
             cause = turn.envelope
-            chain: tuple[Address, ...] = (turn.address,)
+            chain = turn.chain()
             cause_id = None
             if cause is not None:
-                chain = (*cause.chain, turn.address)
+                chain = (*cause.chain, *chain)
                 correlation_id = correlation_id or cause.correlation_id
                 cause_id = cause.message_id
                 if cause.reply_by < deadline:
@@ -165,7 +165,6 @@ class ActorRef(Generic[A_co]):
                 raise AskCycle(" waits for ".join([*chain, self.address]))
             if circle := system.circle(turn, self.address):
                 raise AskCycle(" waits for ".join(circle))
-            turn.waits_for = self.address
             envelope = Envelope(
                 message, self.address, priority, turn.address, correlation_id, cause_id,
                 deadline, future, deadline, chain,
@@ -173,6 +172,8 @@ class ActorRef(Generic[A_co]):
         if not deadline > now:
             raise self._no_time(timeout)
         entry = None
+        if turn is not None:
+            turn.waits_for = self.address
         try:
             if not self._offer(envelope):
                 with anyio.CancelScope(deadline=deadline):
@@ -188,7 +189,7 @@ class ActorRef(Generic[A_co]):
                 result = await future
         finally:
             if entry is not None:
-                entry[2] = None
+                entry[1] = None
             if turn is not None:
                 turn.waits_for = None
         if type(result) is Failed:

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 import anyio
 
 from actors.actor import Actor
-from actors.cell import Cell, Turn, call_handler
+from actors.cell import Background, Cell, Turn, call_handler
 from actors.children import Children
 from actors.deadlines import Deadlines
 from actors.errors import AskTimeout, HandlerFailed
@@ -63,6 +63,7 @@ class ActorSystem:
     future: Callable[[], Future]
     now: Callable[[], float]
     deadlines: Deadlines
+    _root: Children
 
     def __init__(
         self,
@@ -92,16 +93,12 @@ class ActorSystem:
         self.settled = compose_settled(self.middleware)
         deliver = compose_deliver(self.middleware, call_handler)
         self.deliver = None if deliver is call_handler else deliver
+        self.loop = self.future = self.now = self.deadlines = self._root = _NotRunning(name)  # type: ignore[assignment]
         self._intensity, self._period, self._drain = intensity, period, drain
         self._subscribers: dict[type[Event], list[Callable[[Any], None]]] = {}
         self._dead_letter_log = Throttle()
         self._failure: BaseException | None = None
         self._emptied: anyio.Event | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("_root", "loop", "future", "now", "deadlines"):
-            raise RuntimeError(f"the actor system {self.name!r} is not running: async with ActorSystem(...) as system:")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # From the first actor to the last --------------------------------------------------------------------
 
@@ -111,12 +108,13 @@ class ActorSystem:
         self.loop = current_event_loop(self._tasks)
         self.future, self.now = self.loop.future, self.loop.now
         self.deadlines = Deadlines(self.future, self.now)
-        self._tasks.start_soon(self.deadlines.run, name=f"{self.name}: deadlines")
+        self._clock = anyio.CancelScope(shield=True)  # shutdown times hold while we are being cancelled, too
+        self._tasks.start_soon(self._watch_clock, name=f"{self.name}: deadlines")
         self._root = Children(self, ROOT, self, Strategy.ONE_FOR_ONE, self._intensity, self._period)
         try:
             await self.transport.open()
         except BaseException:
-            self._tasks.cancel_scope.cancel()
+            self._clock.cancel()
             await self._tasks.__aexit__(None, None, None)
             raise
         self._body = anyio.CancelScope()
@@ -132,11 +130,15 @@ class ActorSystem:
                 await self._wait_idle()
             await self._root.stop()
             await self.transport.close()
-        self._tasks.cancel_scope.cancel()
+        self._clock.cancel()
         await self._tasks.__aexit__(None, None, None)
         if self._failure is not None:
             raise self._failure
         return swallowed
+
+    async def _watch_clock(self) -> None:
+        with self._clock:
+            await self.deadlines.run()
 
     async def _wait_idle(self) -> None:
         """Wait until no actor has anything to do, for at most the drain time."""
@@ -228,7 +230,11 @@ class ActorSystem:
         """
         return await self._root.pool(actor, *args, size=size, routing=routing, name=name, **options)
 
-    def ref(self, address: str, actor: type[A] = Actor) -> ActorRef[A]:  # type: ignore[assignment]
+    @overload
+    def ref(self, address: str) -> ActorRef[Any]: ...
+    @overload
+    def ref(self, address: str, actor: type[A]) -> ActorRef[A]: ...
+    def ref(self, address: str, actor: type[Any] = Actor) -> ActorRef[Any]:
         """A reference by address, whether or not anything lives there yet. Raises `ValueError`."""
         return ActorRef(self, Address(address))
 
@@ -370,7 +376,7 @@ class ActorSystem:
         try:
             await future
         finally:
-            entry[2] = None
+            entry[1] = None
 
     @contextmanager
     def waiting(self, address: Address, envelope: Envelope) -> Iterator[None]:
@@ -384,13 +390,13 @@ class ActorSystem:
             return
         if self.circle(turn, address) or (turn.envelope is not None and address in turn.envelope.chain):
             raise self.cells[address].mailbox.full(envelope)
-        turn.waits_for = address
+        before, turn.waits_for = turn.waits_for, address
         try:
             yield
         finally:
-            turn.waits_for = None
+            turn.waits_for = before
 
-    def circle(self, turn: Cell | Turn, address: Address | None) -> list[Address]:
+    def circle(self, turn: Cell | Turn | Background, address: Address | None) -> list[Address]:
         """Who waits for whom, if the actor in this turn were to wait for the one at `address`; empty if nobody hangs.
 
         A concurrent handler holds up nobody but itself: its actor goes on with other mail.
@@ -403,6 +409,19 @@ class ActorSystem:
             cell = self.cells.get(address)
             address = None if cell is None else cell.waits_for
         return []
+
+
+class _NotRunning:
+    """Stands for what a system only has while it runs."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self) -> Any:
+        raise RuntimeError(f"the system {self._name!r} does not run yet: async with ActorSystem(...) as system:")
+
+    def __getattr__(self, _: str) -> Any:
+        self()
 
 
 def run(main: Callable[..., Awaitable[T]], *args: Any) -> T:

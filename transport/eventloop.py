@@ -112,7 +112,7 @@ class _Trio:
         self.now = trio.current_time
 
     def start(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> Task:
-        scope = anyio.CancelScope()
+        scope = anyio.CancelScope(shield=True)  # an actor is stopped in order, also when its system is cancelled
 
         async def run() -> None:
             with scope:

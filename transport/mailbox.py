@@ -263,6 +263,16 @@ class PriorityMailbox:
             self._best, self._best_rank = lane, priority
         self.room -= 1
 
+    def remove(self, envelope: Envelope) -> None:
+        """Take this very envelope out of its lane, if it is there."""
+        lane = self._lanes[envelope.priority] if envelope.priority != CONTROL else self.control
+        for place, each in enumerate(lane or ()):
+            if each is envelope:
+                assert lane is not None
+                del lane[place]
+                self.room += envelope.priority != CONTROL
+                return
+
     def close(self) -> None:
         """Take no more messages; what is in stays to be popped. Waiting senders get `ActorStopped`."""
         if self.closed:

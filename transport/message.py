@@ -10,7 +10,7 @@ import msgspec
 
 from transport.errors import UnknownMessage
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 _names: Final[dict[str, type[Message[Any]]]] = {}
 
 
@@ -34,10 +34,9 @@ def _reply_type(cls: Any) -> Any:
                 return given.get(reply, reply)
             parameters = getattr(reply, "__parameters__", ())  # list[T] of Page[T]: list[str] of Page[str]
             return reply[tuple(given.get(each, each) for each in parameters)] if parameters else reply
-    return next((b.__reply_type__ for b in cls.__bases__ if isinstance(b, MessageMeta)), R)
+    return next((b.__reply_type__ for b in cls.__bases__ if isinstance(b, MessageMeta)), R_co)
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class MessageMeta(msgspec.StructMeta):
     """Makes each message class frozen, remembers its reply type and registers its wire name."""
 
@@ -65,7 +64,8 @@ class MessageMeta(msgspec.StructMeta):
         return cls
 
 
-class Message(msgspec.Struct, Generic[R], metaclass=MessageMeta):
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+class Message(msgspec.Struct, Generic[R_co], metaclass=MessageMeta, frozen=True):
     """The base of every message; the type parameter is the type of the reply.
 
     A subclass is a frozen `msgspec.Struct`: ``class Greet(Message[str]): who: str``. Only such classes
