@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, overload
 
 import msgspec
 
-from actors.supervision import AutoShutdown, Strategy
 from transport.address import Address
 from transport.envelope import Envelope
 from transport.message import Message, MessageMeta, reply_type
@@ -88,17 +87,6 @@ class Actor:
     What `__init__` sets is private to the actor. `self.system`, `self.ref` and the rest are there from
     `on_start` on, not yet in `__init__`.
     """
-
-    strategy: ClassVar[Strategy] = Strategy.ONE_FOR_ONE
-    """Whom the failure of one child restarts."""
-    intensity: ClassVar[int] = 3
-    """More restarts of children than this within `period` seconds, and this actor fails itself."""
-    period: ClassVar[float] = 5.0
-    shutdown: ClassVar[float] = 5.0
-    """Seconds to drain and stop, unless `spawn` says otherwise; then the actor is cancelled."""
-
-    auto_shutdown: ClassVar[AutoShutdown] = "never"
-    """Whether this actor finishes when one, or the last, of its `significant` children has."""
 
     __handlers__: ClassVar[dict[type, Handler]] = {}
     __dispatch__: ClassVar[dict[type, Handler]] = {}  # the handlers, and what `find_handler` remembers
@@ -211,8 +199,11 @@ class Actor:
         """Cancel a timer: no tick of it is handled from now on, also none that is queued already."""
         self._cell.cancel_timer(key)
 
-    def stash(self) -> None:
-        """Put the message being handled aside, to be handled after `unstash`. Bounded by the mailbox's capacity.
+    def stash(self) -> Any:
+        """Put the message being handled aside, to be handled again after `unstash`: ``return self.stash()``.
+
+        It is put aside when the handler returns, whose value does not count; where the handler raises, that
+        is the message's fate instead. As many fit as in the mailbox.
 
         Raises `MailboxFull` where the stash is full, `LookupError` where no message is being handled.
         """

@@ -174,18 +174,13 @@ class Cell:
     async def serve(self) -> Exit:
         """Handle mail until told to end or a handler fails. Wait, then pop, with no await in between."""
         mailbox, instance, system = self.mailbox, self.instance, self.system
-        pop, handlers, deliver, settled = (
-            mailbox.pop,
-            self.spec.actor.__handlers__,
-            system.deliver,
-            system.settled,
-        )
+        take, handlers, deliver, settled = mailbox.take, self.spec.actor.__dispatch__, system.deliver, system.settled
         if system.middleware == () and not all(handler.awaits for handler in handlers.values()):
             mailbox.at_once = self.answer_at_once
-        now = system.now
-        looks, budget, since = _MOST_LOOKS, _LOOK_EVERY, now()
+        now, since = system.now, None
+        looks, budget = _MOST_LOOKS, _LOOK_EVERY
         while True:
-            envelope = pop()
+            envelope = take()
             if envelope is None:
                 self.envelope = None
                 if mailbox.closed:
@@ -193,7 +188,7 @@ class Cell:
                 if self._idle is not None:
                     self.tell_idle()
                 await mailbox.mail()
-                looks, budget, since = _MOST_LOOKS, _LOOK_EVERY, now()
+                looks, budget, since = _MOST_LOOKS, _LOOK_EVERY, None
                 continue
 
             message = envelope.message
@@ -201,6 +196,12 @@ class Cell:
                 handler: Handler | None = handlers[type(message)]
             except KeyError:
                 handler = find_handler(self.spec.actor, type(message))
+            if handler is not None and handler.concurrency > 1 and not self.has_turn_for(handler):
+                mailbox.put_back(envelope)
+                await mailbox.mail()  # a turn that ends wakes the mailbox, and so does control mail
+                continue
+            if mailbox.blocked is not None:
+                mailbox.let_in()
             if handler is None:
                 if isinstance(message, Exit):  # control mail
                     return message
@@ -211,7 +212,7 @@ class Cell:
                 self.too_late(envelope)
                 continue
             if handler.concurrency > 1:
-                await self.handle_beside(envelope, handler)
+                await self.start_turn(envelope, handler)
                 continue
 
             self.envelope = envelope
@@ -227,7 +228,9 @@ class Cell:
                 if exit is not None:
                     return exit
             else:
-                if self.envelope is not None:  # else it was stashed
+                if self.envelope is not envelope:
+                    self.put_aside(envelope)
+                else:
                     self.handled += 1
                     if reply is not None and not reply.done():
                         reply.set_result(result)
@@ -238,9 +241,10 @@ class Cell:
             budget -= 1
             if not budget:
                 looks, budget = looks - 1, _LOOK_EVERY
+                since = since or now()
                 if not looks or now() - since > _LONGEST_TURN:
                     await system.loop.checkpoint()
-                    looks, since = _MOST_LOOKS, now()
+                    looks, since = _MOST_LOOKS, None
 
     async def end(self, exit: Exit) -> Exit:  # noqa: A002
         """Stop what belongs to this incarnation, children first, and give the instance its last word."""
@@ -400,9 +404,6 @@ class Cell:
         Returns the exit record, or None where the actor goes on. Raises what is fatal.
         """
         system = self.system
-        if self.current_envelope() is None:  # it was stashed, but this is its fate instead
-            self._stash = deque(each for each in self._stash or () if each is not envelope)
-            self.mailbox.remove(envelope)
         if isinstance(error, Refusal):
             self.handled += 1
             system.settle(envelope, Outcome("handled", "refused", error), error)
@@ -461,7 +462,9 @@ class Cell:
             if exit is not None:
                 self.mailbox.post(Envelope(exit, self.address))  # type: ignore[arg-type]
         else:
-            if self.envelope is not None:  # else it was stashed
+            if self.envelope is not envelope:
+                self.put_aside(envelope)
+            else:
                 self.handled += 1
                 envelope.reply.set_result(result)  # type: ignore[union-attr]  # only asks are answered at once
         finally:
@@ -471,17 +474,17 @@ class Cell:
 
     # Handlers that share the actor -----------------------------------------------------------------------
 
-    async def handle_beside(self, envelope: Envelope, handler: Handler) -> None:
-        """Start a concurrent handler, or put the message back and wait until one of them has finished."""
+    def has_turn_for(self, handler: Handler) -> bool:
+        """Whether one more message of a concurrent handler may be handled now."""
+        return sum(turn.handler is handler for turn in self._turns or ()) < handler.concurrency
+
+    async def start_turn(self, envelope: Envelope, handler: Handler) -> None:
+        """Start a concurrent handler; returns when it has begun, as trio starts new tasks in any order."""
+        turn = Turn(self, envelope, handler)
         if self._turns is None:
             self._turns = set()
-        if sum(turn.handler is handler for turn in self._turns) < handler.concurrency:
-            turn = Turn(self, envelope, handler)
-            self._turns.add(turn)
-            await turn.begun  # trio starts new tasks in any order
-        else:
-            self.mailbox.put_back(envelope)
-            await self.mailbox.mail()  # a turn that ends wakes the mailbox, and so does control mail
+        self._turns.add(turn)
+        await turn.begun
 
     def turn_over(self, turn: Turn) -> None:
         """A concurrent handler has finished: there is room for the next."""
@@ -518,9 +521,8 @@ class Cell:
     def children(self) -> Children:
         """The actors below this one."""
         if self._children is None:
-            actor = self.instance
-            assert actor is not None
-            supervision = (actor.strategy, actor.intensity, actor.period, actor.auto_shutdown)
+            of = self.instance
+            supervision = (of.strategy, of.intensity, of.period, of.auto_shutdown) if isinstance(of, Supervisor) else ()
             self._children = Children(self.system, self.address, self, *supervision)
             if not self.interruptible:
                 self._children.close()  # the incarnation is ending, and nothing may outlive it
@@ -603,17 +605,21 @@ class Cell:
                 self.cancel_timer(key)
 
     def stash_current(self, envelope: Envelope) -> None:
-        """Put the message being handled aside: its handler returns, but it is not settled."""
-        if self._stash is None:
-            self._stash = deque()
-        if len(self._stash) >= self.mailbox.capacity:
-            raise MailboxFull(f"the stash of {self.address} is full", envelope, depth=len(self._stash))
-        self._stash.append(envelope)
+        """The message being handled is not settled when its handler returns, but put aside."""
+        depth = len(self._stash or ())
+        if depth >= self.mailbox.capacity:
+            raise MailboxFull(f"the stash of {self.address} is full", envelope, depth=depth)
         turn = current.get()
         if type(turn) is Turn and turn.cell is self:
             turn.envelope = None
         else:
             self.envelope = None
+
+    def put_aside(self, envelope: Envelope) -> None:
+        """The handler of a stashed message has returned."""
+        if self._stash is None:
+            self._stash = deque()
+        self._stash.append(envelope)
 
     def unstash(self) -> None:
         """Put what was put aside back, in its first order."""
@@ -658,12 +664,16 @@ class Turn:
         try:
             if self.cancelled or instance is None:
                 system.dead_letter(envelope, "killed")
-            elif envelope.deadline is not None and envelope.deadline <= system.now():
+            elif envelope.deadline is not None and (
+                envelope.deadline <= system.now() or (envelope.reply is not None and envelope.reply.done())
+            ):
                 cell.too_late(envelope)
             else:
                 call = system.deliver(envelope) if system.deliver else handler.function(instance, envelope.message)
                 result = await call
-                if self.envelope is not None:  # else it was stashed
+                if self.envelope is None:
+                    cell.put_aside(envelope)
+                else:
                     cell.handled += 1
                     system.succeeded(envelope, result)
         except BaseException as error:  # noqa: BLE001  # failed() raises again what is fatal
@@ -705,8 +715,8 @@ class Background:
         self.waits_for: Address | None = None
 
     def chain(self) -> tuple[Address, ...]:
-        """Who else waits while this asks: nobody."""
-        return ()
+        """Who else waits while this asks: nobody, once `on_start` is over."""
+        return () if self.cell.began else (self.address,)
 
 
 class Insistence:

@@ -41,7 +41,8 @@ class Children:
 
     def __init__(
         self, system: ActorSystem, address: Address, owner: Owner,
-        strategy: Strategy, intensity: int, period: float, auto_shutdown: AutoShutdown = "never",
+        strategy: Strategy = Strategy.ONE_FOR_ONE, intensity: int = 3, period: float = 5.0,
+        auto_shutdown: AutoShutdown = "never",
     ) -> None:  # fmt: skip
         self.address = address
         self.cells: dict[str, Cell] = {}
@@ -103,7 +104,7 @@ class Children:
         """An incarnation of `cell` has ended, or the cell is told to end while none runs."""
         if self.cells.get(cell.address.name) is not cell:
             return
-        if self._closing or {exit.reason, cell.order} & {"stopped", "killed"}:
+        if self._closing or self._system.failing or {exit.reason, cell.order} & {"stopped", "killed"}:
             self._bury(cell, exit)  # an ordered end is never undone, also where it ended in a failure
         elif cell in self._recovering:
             return  # the group it belongs to is being restarted, and it with them

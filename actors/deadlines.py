@@ -67,7 +67,8 @@ class Deadlines:
                     entry[1].set_result(TIMED_OUT)
             if self._new:
                 continue  # a timer has set the next one
-            self._next = heap[0][0] if heap else inf
+            if self._next <= now:  # not sooner: asks of the same timeout would wake us one by one
+                self._next = heap[0][0] if heap else inf
             with anyio.CancelScope(deadline=self._next):
                 self._parked = self._future()
                 await self._parked

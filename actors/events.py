@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, ClassVar
 
 import msgspec
@@ -10,7 +11,12 @@ import structlog
 from transport.address import Address
 from transport.message import Message
 
-_log: Any = structlog.get_logger("actors")
+
+def _logger() -> Any:
+    """The user's structured log; where structlog was never configured, standard error and not its standard output."""
+    if structlog.is_configured():
+        return structlog.get_logger("actors")
+    return structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -23,7 +29,7 @@ class Event(msgspec.Struct, frozen=True):
 
     def log(self, **more: Any) -> None:
         """Write the event to the structured log, at its own level."""
-        getattr(_log, self.level)(self.text, address=str(self.address), **self.fields(), **more)
+        getattr(_logger(), self.level)(self.text, address=str(self.address), **self.fields(), **more)
 
     def fields(self) -> dict[str, Any]:
         """What the log line says beside the address. Never a payload."""

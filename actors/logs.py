@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, TextIO
 
 import structlog
@@ -56,21 +57,37 @@ def set_up_logs(level: str, form: str, file: TextIO, **always: str) -> None:
             *render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file),
+        logger_factory=structlog.WriteLoggerFactory(_Lenient(file)),  # type: ignore[arg-type]  # it only writes
     )
     logging.basicConfig(handlers=[_ToStructlog()], level=threshold, force=True)
     logging.captureWarnings(True)
+
+
+class _Lenient:
+    """A file without which life goes on: a line that it does not take (a closed pipe, a full disk) is lost."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
 
 
 class _ToStructlog(logging.Handler):
     """Writes what libraries log with `logging` as everything else is."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)  # structlog knows no others
         try:
-            structlog.get_logger().log(level, record.getMessage(), logger=record.name, exc_info=record.exc_info)
-        except Exception:  # noqa: BLE001  # a library's faulty log call fails no actor; logging says where it is
-            self.handleError(record)
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001  # a library's faulty log call fails no actor
+            text = f"{record.msg} (does not fit its arguments, {record.pathname}:{record.lineno})"
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)  # structlog knows no others
+        structlog.get_logger().log(level, text, logger=record.name, exc_info=record.exc_info)
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from math import inf
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from actors.actor import Actor
 from actors.supervision import AutoShutdown, Backoff, Restart, Strategy
@@ -61,7 +61,7 @@ class ChildSpec(Generic[A]):
         self.name = name
         self.restart = restart
         self.backoff = backoff
-        self.shutdown = actor.shutdown if shutdown is None else shutdown
+        self.shutdown = shutdown if shutdown is not None else inf if issubclass(actor, Supervisor) else 5.0
         self.capacity = capacity
         self.overflow = overflow
         self.ageing = ageing
@@ -88,7 +88,13 @@ class Supervisor(Actor):
     `auto_shutdown`, or give all of that to `ActorSystem.supervise`.
     """
 
-    shutdown: ClassVar[float] = inf
+    strategy: Strategy = Strategy.ONE_FOR_ONE
+    """Whom the failure of one child restarts."""
+    intensity: int = 3
+    """More restarts than this within `period` seconds, and this supervisor stops its children and fails itself."""
+    period: float = 5.0
+    auto_shutdown: AutoShutdown = "never"
+    """Whether this supervisor finishes when one, or the last, of its `significant` children has."""
 
     def __init__(
         self,
@@ -99,10 +105,14 @@ class Supervisor(Actor):
         auto_shutdown: AutoShutdown | None = None,
     ) -> None:
         self._children = children
-        self.strategy = strategy or type(self).strategy  # type: ignore[misc]
-        self.intensity = type(self).intensity if intensity is None else intensity  # type: ignore[misc]
-        self.period = period or type(self).period  # type: ignore[misc]
-        self.auto_shutdown = auto_shutdown or type(self).auto_shutdown  # type: ignore[misc]
+        if strategy is not None:
+            self.strategy = strategy
+        if intensity is not None:
+            self.intensity = intensity
+        if period is not None:
+            self.period = period
+        if auto_shutdown is not None:
+            self.auto_shutdown = auto_shutdown
 
     def children(self) -> Iterable[ChildSpec[Any]]:
         """The children to start, in order."""

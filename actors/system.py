@@ -157,6 +157,11 @@ class ActorSystem:
             self._failure = error
             self._body.cancel()
 
+    @property
+    def failing(self) -> bool:
+        """Whether the system is ending with an error; nobody is restarted then."""
+        return self._failure is not None
+
     def finish(self) -> None:
         """Nothing: the root has no significant children."""
 

@@ -24,7 +24,7 @@ class Line:
 
 
 class Done:
-    """What is over once it has been called `calls` times, from any thread; `wait` answers with the last call's value."""
+    """Over once it has been called `calls` times, from any thread; `wait` answers with the last call's value."""
 
     def __init__(self, calls: int = 1) -> None:
         self._loop = asyncio.get_running_loop()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from statistics import quantiles
 from time import perf_counter as now
 
 import psutil
 
-from benchmarks.runtime import Done, Line, Runtime, Unsupported
+from benchmarks.measured import Measured, Stopwatch
+from benchmarks.runtime import Done, Line, Runtime
 
 BURST = 1_000  # tells between two yields of the sender
 ASKERS = 100
@@ -21,21 +22,11 @@ WIDTH = 1_000
 
 
 @dataclass(frozen=True)
-class Measured:
-    """`value` is what the workload's unit says; `detail` holds further figures by name."""
-
-    value: float
-    seconds: float
-    detail: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Workload:
     """`run(runtime, n)` measures n operations; a fixed `size` is not scaled to the time that a run may take."""
 
     name: str
     title: str
-    unit: str
     run: Callable[[Runtime, int], Awaitable[Measured]]
     size: int | None = None
     less_is_better: bool = False
@@ -43,6 +34,15 @@ class Workload:
     def better(self, ours: float, theirs: float) -> float:
         """How many times better `ours` is: above 1 is ahead, whichever way the unit points."""
         return theirs / ours if self.less_is_better else ours / theirs
+
+
+# Telling -------------------------------------------------------------------------------------------------
+
+
+async def send_one(runtime: Runtime, line: Line) -> None:
+    sent = line.send(line.message(7))
+    if runtime.tell_awaits:
+        await sent
 
 
 async def flood(runtime: Runtime, lines: list[Line], n: int) -> None:
@@ -60,12 +60,10 @@ async def flood(runtime: Runtime, lines: list[Line], n: int) -> None:
 
 async def told(runtime: Runtime, lines: list[Line], n: int, done: Done) -> Measured:
     """From the first tell until the last message has been handled."""
-    gc.collect()
-    begin = now()
-    await flood(runtime, lines, n)
-    await done.wait()
-    seconds = now() - begin
-    return Measured(n / seconds, seconds)
+    with Stopwatch() as watch:
+        await flood(runtime, lines, n)
+        await done.wait()
+    return watch.rate(n)
 
 
 async def tell(runtime: Runtime, n: int) -> Measured:
@@ -86,19 +84,13 @@ async def fan_out(runtime: Runtime, n: int) -> Measured:
 async def ping_pong(runtime: Runtime, n: int) -> Measured:
     done = Done()
     first = await runtime.rally(n // 2, done)
-    gc.collect()
-    begin = now()
-    await send_one(runtime, first)
-    await done.wait()
-    seconds = now() - begin
-    return Measured(n / seconds, seconds)
+    with Stopwatch() as watch:
+        await send_one(runtime, first)
+        await done.wait()
+    return watch.rate(n)
 
 
-async def send_one(runtime: Runtime, line: Line) -> None:
-    if runtime.tell_awaits:
-        await line.send(line.message(7))
-    else:
-        line.send(line.message(7))
+# Asking --------------------------------------------------------------------------------------------------
 
 
 async def ask_in_turn(line: Line, n: int) -> list[float]:
@@ -114,6 +106,7 @@ async def ask_in_turn(line: Line, n: int) -> list[float]:
 
 
 def ask_in_turn_blocking(line: Line, n: int) -> list[float]:
+    """The same where an ask blocks the thread."""
     send, message, took = line.send, line.message, []
     before = now()
     for _ in range(n):
@@ -129,20 +122,15 @@ async def asked(line: Line, askers: int, runtime: Runtime, n: int) -> Measured:
     answer = line.send(line.message(7))
     if (await answer if runtime.ask_awaits else answer) != 7:
         raise AssertionError("the echo did not answer with the message's number")
-    gc.collect()
-    begin = now()
-    if not runtime.ask_awaits and askers == 1:
-        took = ask_in_turn_blocking(line, n)
-    elif not runtime.ask_awaits:
-        took = [each for _ in range(n // askers) for each in runtime.together(line, askers)]
-    elif askers == 1:
-        took = await ask_in_turn(line, n)
-    else:
-        runs = await asyncio.gather(*(ask_in_turn(line, n // askers) for _ in range(askers)))
-        took = [each for run in runs for each in run]
-    seconds = now() - begin
-    cuts = quantiles(took, n=100)
-    return Measured(len(took) / seconds, seconds, {"p50_us": cuts[49] * 1e6, "p99_us": cuts[98] * 1e6})
+    with Stopwatch() as watch:
+        if runtime.ask_awaits:
+            runs = await asyncio.gather(*(ask_in_turn(line, n // askers) for _ in range(askers)))
+        elif askers > 1:
+            runs = [runtime.together(line, askers) for _ in range(n // askers)]
+        else:
+            runs = [ask_in_turn_blocking(line, n)]
+    cuts = quantiles((each for run in runs for each in run), n=100)
+    return watch.rate(n, p50_us=cuts[49] * 1e6, p99_us=cuts[98] * 1e6)
 
 
 async def ask(askers: int, runtime: Runtime, n: int) -> Measured:
@@ -153,21 +141,20 @@ async def ask_plain(askers: int, runtime: Runtime, n: int) -> Measured:
     return await asked(await runtime.plain_echo(), askers, runtime, n)
 
 
+# Many actors ---------------------------------------------------------------------------------------------
+
+
 async def spawn(runtime: Runtime, n: int) -> Measured:
-    gc.collect()
-    begin = now()
-    await runtime.spawn(n)
-    seconds = now() - begin
-    return Measured(n / seconds, seconds)
+    with Stopwatch() as watch:
+        await runtime.spawn(n)
+    return watch.rate(n)
 
 
 async def stop(runtime: Runtime, n: int) -> Measured:
     await runtime.spawn(n)
-    gc.collect()
-    begin = now()
-    await runtime.stop()
-    seconds = now() - begin
-    return Measured(n / seconds, seconds)
+    with Stopwatch() as watch:
+        await runtime.stop()
+    return watch.rate(n)
 
 
 async def idle(runtime: Runtime, n: int) -> Measured:
@@ -183,42 +170,38 @@ async def idle(runtime: Runtime, n: int) -> Measured:
         gc.collect()
         return lines
 
-    begin = now()
-    warm = await settle(100)  # imports, caches and first arenas are not the actors'
-    before = process.memory_info().rss
-    many = await settle(n)
-    size = (process.memory_info().rss - before) / n
+    with Stopwatch() as watch:
+        warm = await settle(100)  # imports, caches and first arenas are not the actors'
+        before = process.memory_info().rss
+        many = await settle(n)
+        size = (process.memory_info().rss - before) / n
     del warm, many
-    return Measured(size, now() - begin)
+    return Measured(size, watch.seconds, watch.share)
 
 
 async def skynet(runtime: Runtime, n: int) -> Measured:
-    gc.collect()
-    begin = now()
-    total = await runtime.skynet(n)
-    seconds = now() - begin
+    with Stopwatch() as watch:
+        total = await runtime.skynet(n)
     if total != n * (n - 1) // 2:
         raise AssertionError(f"skynet: the leaves' numbers add up to {total}")
-    return Measured(n / seconds, seconds)
+    return watch.rate(n)
 
 
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("tell", "tell", "/s", tell),
-        Workload("ask", "ask", "/s", partial(ask, 1)),
-        Workload("ask-def", "ask, def", "/s", partial(ask_plain, 1)),
-        Workload("askers", f"{ASKERS} askers", "/s", partial(ask, ASKERS)),
-        Workload("askers-def", f"{ASKERS} askers, def", "/s", partial(ask_plain, ASKERS)),
-        Workload("ping-pong", "ping-pong", "/s", ping_pong),
-        Workload("fan-out", f"fan-out 1 -> {WIDTH:,}", "/s", fan_out),
-        Workload("spawn", "spawn", "/s", spawn, ACTORS),
-        Workload("stop", "stop", "/s", stop, ACTORS),
-        Workload("idle", "idle actor", "B", idle, ACTORS, less_is_better=True),
-        Workload("skynet", "skynet leaves", "/s", skynet, ACTORS),
-        Workload("tell-1", "tell, 1 middleware", "/s", partial(tell_through, 1)),
-        Workload("tell-3", "tell, 3 middlewares", "/s", partial(tell_through, 3)),
+        Workload("tell", "tell", tell),
+        Workload("ask", "ask", partial(ask, 1)),
+        Workload("ask-def", "ask def", partial(ask_plain, 1)),
+        Workload("askers", f"{ASKERS} ask", partial(ask, ASKERS)),
+        Workload("askers-def", f"{ASKERS} ask def", partial(ask_plain, ASKERS)),
+        Workload("ping-pong", "ping-pong", ping_pong),
+        Workload("fan-out", "fan-out", fan_out),
+        Workload("spawn", "spawn", spawn, ACTORS),
+        Workload("stop", "stop", stop, ACTORS),
+        Workload("idle", "idle B", idle, ACTORS, less_is_better=True),
+        Workload("skynet", "skynet", skynet, ACTORS),
+        Workload("tell-1", "tell +1 mw", partial(tell_through, 1)),
+        Workload("tell-3", "tell +3 mw", partial(tell_through, 3)),
     )
 }
-
-__all__ = ["WORKLOADS", "Measured", "Unsupported", "Workload"]

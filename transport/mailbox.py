@@ -65,8 +65,8 @@ class PriorityMailbox:
     """
 
     __slots__ = (
-        "_ageing", "_arrivals", "_best", "_best_rank", "_blocked", "_dropped", "_future", "_lanes", "_parked",
-        "_passed", "_waiting", "address", "at_once", "capacity", "closed", "control", "overflow", "room",
+        "_ageing", "_arrivals", "_best", "_best_rank", "_dropped", "_future", "_lanes", "_parked",
+        "_passed", "_waiting", "address", "at_once", "blocked", "capacity", "closed", "control", "overflow", "room",
     )  # fmt: skip
 
     def __init__(
@@ -99,7 +99,8 @@ class PriorityMailbox:
         self._best: deque[Envelope] = _NOTHING
         self._best_rank = LANES if ageing is None else -1
         self._parked: Future | None = None
-        self._blocked: list[deque[tuple[Envelope, Future]]] | None = None
+        self.blocked: list[deque[tuple[Envelope, Future]]] | None = None
+        """A lane per priority of senders that wait for room; None where nobody ever has."""
         self._ageing = ageing
         self._passed = [0] * LANES if ageing is not None else []
         self._arrivals: Iterator[int] | None = itertools.count() if overflow is Overflow.DROP_OLDEST else None
@@ -111,7 +112,7 @@ class PriorityMailbox:
         if self.room <= 0:
             return False
         parked = self._parked
-        if parked is not None:
+        if parked is not None and not parked.done():
             if (
                 self.at_once is not None
                 and envelope.reply_by != inf  # an ask, and not a tell with a receipt
@@ -120,8 +121,7 @@ class PriorityMailbox:
             ):
                 return True
             self._parked = None
-            if not parked.done():
-                parked.set_result(None)
+            parked.set_result(None)
         if self._arrivals is not None:
             envelope.arrival = next(self._arrivals)
         priority = envelope.priority
@@ -182,11 +182,11 @@ class PriorityMailbox:
         return MailboxFull(f"{self.address} has {depth} messages waiting, its limit", envelope, depth=depth)
 
     async def _wait_for_room(self, envelope: Envelope) -> None:
-        if self._blocked is None:
-            self._blocked = [deque() for _ in range(LANES)]
+        if self.blocked is None:
+            self.blocked = [deque() for _ in range(LANES)]
         let_in = self._future()
         waiting = (envelope, let_in)
-        lane = self._blocked[envelope.priority]
+        lane = self.blocked[envelope.priority]
         # An ask's own deadline is watched by the asker, as it covers more than this wait.
         until = inf if envelope.deadline is None or envelope.reply_by != inf else envelope.deadline
         lane.append(waiting)
@@ -203,43 +203,47 @@ class PriorityMailbox:
         if refusal is not None:
             raise refusal
 
-    def _let_in(self) -> None:
-        """There is room: accept the first of the senders that wait for it."""
-        for lane in self._blocked or ():
-            while lane:
+    def let_in(self) -> None:
+        """Accept the senders that wait, as far as there is room."""
+        for lane in self.blocked or ():
+            while lane and self.room > 0:
                 envelope, let_in = lane.popleft()
                 if not let_in.done():
                     self.offer(envelope)
                     let_in.set_result(None)
-                    return
 
     # The consumer's side ----------------------------------------------------------------------------------
 
     def pop(self) -> Envelope | None:
-        """The next envelope, or None where there is none."""
-        if self.control:
-            return self.control.popleft()
-        lane = self._best or self._next_lane()
-        if not lane:
-            return None
-        envelope = lane.popleft()
-        self.room += 1
-        if self._blocked is not None and self.room == 1:
-            self._let_in()
+        """The next envelope, or None where there is none; a sender that waits for its room is let in."""
+        envelope = self.take()
+        if self.blocked is not None:
+            self.let_in()
         return envelope
 
-    async def mail(self) -> None:
-        """Wait until there may be mail, or the mailbox is closed. Takes nothing; cancelling is safe."""
+    def take(self) -> Envelope | None:
+        """As `pop`, but lets nobody in yet: `let_in` does, once it is sure that the envelope is not put back."""
+        if self.control:
+            return self.control.popleft()
+        lane: deque[Envelope] | None = self._best
+        if not lane:
+            if self.room == self.capacity:
+                return None
+            lane = self._next_lane()
+            if lane is None:
+                return None
+        self.room += 1
+        return lane.popleft()
+
+    def mail(self) -> Future:
+        """What to await until there may be mail, or the mailbox is closed. Takes nothing; cancelling is safe."""
         self._parked = parked = self._future()
-        try:
-            await parked
-        finally:
-            self._parked = None
+        return parked
 
     @property
     def parked(self) -> bool:
         """Whether the consumer waits for mail, so that nothing is in its hands."""
-        return self._parked is not None
+        return self._parked is not None and not self._parked.done()
 
     def wake(self) -> None:
         """Let the consumer look again."""
@@ -263,23 +267,13 @@ class PriorityMailbox:
             self._best, self._best_rank = lane, priority
         self.room -= 1
 
-    def remove(self, envelope: Envelope) -> None:
-        """Take this very envelope out of its lane, if it is there."""
-        lane = self._lanes[envelope.priority] if envelope.priority != CONTROL else self.control
-        for place, each in enumerate(lane or ()):
-            if each is envelope:
-                assert lane is not None
-                del lane[place]
-                self.room += envelope.priority != CONTROL
-                return
-
     def close(self) -> None:
         """Take no more messages; what is in stays to be popped. Waiting senders get `ActorStopped`."""
         if self.closed:
             return
         self.closed = True
         self.room += _CLOSED
-        blocked, self._blocked = self._blocked, None
+        blocked, self.blocked = self.blocked, None
         for lane in blocked or ():
             for envelope, let_in in lane:
                 if not let_in.done():

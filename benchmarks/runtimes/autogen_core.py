@@ -2,7 +2,7 @@
 
 A tell is `publish_message` to the agent's own topic. An agent exists from its first message on.
 """
-# mypy: ignore-errors  # not installed where the types are checked
+# mypy: ignore-errors
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Its mailbox is left unbounded, as it is by default: a bounded one drops what is told to it while it is full.
 """
-# mypy: ignore-errors  # not installed where the types are checked
+# mypy: ignore-errors
 
 from dataclasses import dataclass
 from itertools import count

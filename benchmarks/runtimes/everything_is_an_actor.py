@@ -1,5 +1,5 @@
 """everything-is-an-actor: `on_receive` and a bounded `asyncio.Queue`. Handlers are always `async def`."""
-# mypy: ignore-errors  # not installed where the types are checked
+# mypy: ignore-errors
 
 from __future__ import annotations
 

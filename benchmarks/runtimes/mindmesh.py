@@ -1,12 +1,11 @@
 """mindmesh: an `asyncio.Queue` per actor, which cannot be bounded.
 
-`on_message` is overridden, as its README suggests: finding a method by the message's name costs over half the rate.
+`on_message` is overridden, as its README suggests: finding a method by the message's name costs 2/3 of the tells.
 A plain `def` handler can only be found in that way.
 """
-# mypy: ignore-errors  # not installed where the types are checked
+# mypy: ignore-errors
 
 from __future__ import annotations
-
 
 from mindmesh import ActorAddr, ActorHive, BaseActor, Request
 
@@ -19,8 +18,8 @@ class Ask(Tick, Request[int], frozen=True):
 
 
 class Counter(BaseActor):
-    def __init__(self, hive, id, goal: int, done: Done) -> None:
-        super().__init__(hive, id)
+    def __init__(self, hive, name, goal: int, done: Done) -> None:
+        super().__init__(hive, name)
         self.left, self.done = goal, done
 
     async def on_message(self, _: Tick) -> None:
@@ -40,8 +39,8 @@ class PlainEchoActor(BaseActor):
 
 
 class Player(BaseActor):
-    def __init__(self, hive, id, court: list[ActorAddr], other: int, hits: int, done: Done) -> None:
-        super().__init__(hive, id)
+    def __init__(self, hive, name, court: list[ActorAddr], other: int, hits: int, done: Done) -> None:
+        super().__init__(hive, name)
         self.court, self.other, self.left, self.done = court, other, hits, done
 
     async def on_message(self, ball: Tick) -> None:
@@ -53,8 +52,8 @@ class Player(BaseActor):
 
 
 class Node(BaseActor):
-    def __init__(self, hive, id, parent: ActorAddr | None, done: Done) -> None:
-        super().__init__(hive, id)
+    def __init__(self, hive, name, parent: ActorAddr | None, done: Done) -> None:
+        super().__init__(hive, name)
         self.parent, self.done, self.total, self.waiting = parent, done, 0, 10
 
     async def on_message(self, message: Grow | int) -> None:

@@ -2,7 +2,8 @@
 
 Actors take no arguments, so theirs stand in the class. A tell returns after the handler has run.
 """
-# mypy: ignore-errors  # not installed where the types are checked
+# mypy: ignore-errors
+# ruff: noqa: N802
 
 from __future__ import annotations
 

@@ -4,51 +4,45 @@ Run: python -m examples.code_review [SOURCE] [--workers 4] [--limit 100]
 """
 
 import logging
-import sysconfig
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import anyio
 import structlog
 import typer
 
 from actors import ActorSystem, ChildSpec, Restart, Strategy, run
-from examples.code_review.crew import Editor, Librarian, find_sources
+from examples.code_review.crew import STANDARD_LIBRARY, Editor, Librarian, find_sources
 from examples.code_review.report import Reporter
 
 
 async def review(source: str, workers: int, limit: int | None) -> None:
     """Start the crew and return when it has finished."""
     async with ActorSystem("code-review") as system:
-        crew = await system.supervise(
+        await system.supervise(
             ChildSpec(Editor, name="editor"),
-            ChildSpec(Librarian, source, workers, limit, name="librarian"),
+            # A walk that is interrupted has nothing to save, so it is not waited for.
+            ChildSpec(Librarian, source, workers, limit, name="librarian", shutdown=0.0),
             ChildSpec(Reporter, name="reporter", restart=Restart.TRANSIENT, significant=True),
             strategy=Strategy.ONE_FOR_ALL,  # half a report is worth nothing: whoever fails, all begin anew
             auto_shutdown="any_significant",  # the reporter is the last to finish
             name="crew",
         )
-        await crew.stopped()
+        await system.finished()
 
 
 def main(
-    source: Annotated[
-        Path | None, typer.Argument(help="A folder; by default Python's standard library.")
-    ] = None,
+    source: Annotated[Path, typer.Argument(help="A folder.")] = Path(STANDARD_LIBRARY),
     workers: Annotated[int, typer.Option(min=1, help="Files reviewed at once.")] = 4,
     limit: Annotated[int | None, typer.Option(min=1, help="Review only so many files.")] = None,
 ) -> None:
     """Review a Python source tree with a crew of actors."""
-    source = source or Path(sysconfig.get_path("stdlib"))
     if not source.is_dir():
         stop(f"{source}: {'a file; name the folder it is in' if source.exists() else 'no such folder'}")
     if next(find_sources(source), None) is None:
         stop(f"{source}: no Python files in it")
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
-    )  # the report says it
-    run(partial(review, str(source), workers, limit))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # the report says it
+    typer.echo(f"Reviewing {source} with {workers} inspectors")
+    run(review, str(source), workers, limit)
 
 
 def stop(problem: str) -> None:

@@ -12,6 +12,7 @@ Its members take plain arguments and know each other by address, so the same tre
 
 import heapq
 import os
+import sysconfig
 from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
@@ -21,8 +22,8 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from actors import Actor, DeadLetter, Message, handles
-from actors.events import ActorRestarted
+from actors import Actor, ActorRef, Message, handles
+from actors.events import ActorRestarted, describe
 from actors.pool import least_loaded
 from examples.code_review.inspection import Kind, Review, inspect
 
@@ -32,7 +33,7 @@ class Walk(Message[None]):
 
 
 class Found(Message[None]):
-    """So many files are going to be handed out."""
+    """A walk begins: so many files are going to be handed out."""
 
     files: int
 
@@ -50,13 +51,23 @@ class Reviewed(Message[None]):
     review: Review
 
 
+class NotReviewed(Message[None]):
+    """A file has not been reviewed: its `Inspect` is a dead letter, for this reason."""
+
+    path: str
+    reason: str
+    cause: str
+
+
 class Done(Message[None]):
-    """Every file handed out has met its fate."""
+    """The walk has ended: each of so many files has met its fate."""
+
+    files: int
 
 
 @dataclass
 class Summary:
-    """What the editor knows so far; places are written `path:line`."""
+    """What the editor knows so far; a place is written `path:line`."""
 
     found: int = 0
     reviewed: int = 0
@@ -65,16 +76,10 @@ class Summary:
     findings: Counter[Kind] = field(default_factory=Counter)
     examples: dict[Kind, str] = field(default_factory=dict)
     most_complex: list[tuple[int, str, str]] = field(default_factory=list)
-    """(complexity, place, name), the ten worst first."""
-    failed: list[tuple[str, str, str]] = field(default_factory=list)
-    """(path, reason, error) of every file that was not reviewed: its message is a dead letter."""
+    """Complexity, place and name of the ten worst functions, the worst first."""
+    not_reviewed: list[NotReviewed] = field(default_factory=list)
     restarts: int = 0
     done: bool = False
-
-    @property
-    def adds_up(self) -> bool:
-        """Whether every file found has been reviewed or has failed, once."""
-        return self.found == self.reviewed + len(self.failed)
 
 
 class Summarise(Message[Summary]):
@@ -82,27 +87,26 @@ class Summarise(Message[Summary]):
 
 
 class Editor(Actor):
-    """Adds up the reviews. What became of the other files it learns from the system's dead letters."""
+    """Adds up what became of the files."""
 
     def __init__(self) -> None:
         self.summary = Summary()
-        self.dead_letters: list[DeadLetter] = []
         self.restarts: list[ActorRestarted] = []
 
     async def on_start(self) -> None:
-        # Events come between turns: they are only noted here, and looked at in a turn.
-        self.unsubscribe = (
-            self.system.subscribe(DeadLetter, self.dead_letters.append),
-            self.system.subscribe(ActorRestarted, self.restarts.append),
-        )
+        # Events come between turns: they are noted, and looked at in a turn.
+        self.unsubscribe = self.system.subscribe(ActorRestarted, self.restarts.append)
 
     async def on_stop(self, reason: str) -> None:
-        for unsubscribe in self.unsubscribe:
-            unsubscribe()
+        self.unsubscribe()
+
+    async def on_restart(self, error: BaseException) -> None:
+        self.unsubscribe()
 
     @handles(Found)
     def found(self, message: Found) -> None:
-        self.summary.found = message.files
+        # A restart keeps the mailbox: what came before this is of a walk that was given up.
+        self.summary = Summary(found=message.files)
 
     @handles(Reviewed)
     def reviewed(self, message: Reviewed) -> None:
@@ -112,70 +116,75 @@ class Editor(Actor):
         summary.functions += len(review.functions)
         for line, kind in review.findings:
             summary.findings[kind] += 1
-            summary.examples.setdefault(kind, f"{path}:{line}")
+            place = f"{path}:{line}"
+            summary.examples[kind] = min(place, summary.examples.get(kind, place))  # in whatever order they come
         here = [(complexity, f"{path}:{line}", name) for line, name, complexity in review.functions]
         summary.most_complex = heapq.nlargest(10, summary.most_complex + here)
 
+    @handles(NotReviewed)
+    def not_reviewed(self, message: NotReviewed) -> None:
+        self.summary.not_reviewed.append(message)
+
     @handles(Done)
-    def done(self, _: Done) -> None:
-        self.summary.done = True
+    def done(self, message: Done) -> None:
+        self.summary.done = message.files == self.summary.found
 
     @handles(Summarise)
     def summarise(self, _: Summarise) -> Summary:
         self.summary.restarts = len(self.restarts)
-        self.summary.failed = [
-            (letter.message.path, letter.reason, f"{type(letter.cause).__name__}: {letter.cause}")
-            for letter in self.dead_letters
-            if isinstance(letter.message, Inspect)
-        ]
         return deepcopy(self.summary)  # an actor's state is its own: a reply is a copy
 
 
 class Inspector(Actor):
     """Reviews files below `source`, each in a worker thread, so that nobody waits for the parser."""
 
-    def __init__(self, source: str, editor: str) -> None:
-        self.source, self.editor_address = Path(source), editor
-
-    async def on_start(self) -> None:
-        self.editor = self.system.ref(self.editor_address, Editor)
+    def __init__(self, source: str, editor: ActorRef[Editor]) -> None:
+        self.source, self.editor = Path(source), editor
 
     @handles(Inspect)
     async def review(self, message: Inspect) -> None:
         # Nothing is caught: a broken file fails this inspector, and the supervisor knows what to do.
-        review = await to_thread.run_sync(
-            lambda: inspect((self.source / message.path).read_bytes(), message.path)
-        )
+        review = await to_thread.run_sync(lambda: inspect((self.source / message.path).read_bytes(), message.path))
         await self.editor.tell(Reviewed(path=message.path, review=review))
+
+
+STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+WAITING = 8  # files in the mailbox of each inspector; when all are full, the librarian waits
 
 
 class Librarian(Actor):
     """Hands out the Python files below `source` (at most `limit`) to a pool of `workers` inspectors."""
 
     def __init__(
-        self, source: str, workers: int = 4, limit: int | None = None, editor: str = "/crew/editor"
+        self,
+        source: str = STANDARD_LIBRARY,
+        workers: int = 4,
+        limit: int | None = None,
+        editor: str = "/crew/editor",
     ) -> None:
-        self.source, self.workers, self.limit, self.editor_address = source, workers, limit, editor
+        self.source, self.workers, self.limit, self.editor = source, workers, limit, editor
 
     async def on_start(self) -> None:
         await self.ref.tell(Walk())
 
     @handles(Walk)
     async def walk(self, _: Walk) -> None:
-        editor = self.system.ref(self.editor_address, Editor)
+        editor = self.system.ref(self.editor, Editor)
         paths = await to_thread.run_sync(lambda: list(islice(find_sources(self.source), self.limit)))
         await editor.tell(Found(files=len(paths)))
+        # A failed file is not tried again, so broken files cause at most one restart each, however many there
+        # are; more than that is a fault of the inspector itself, and then the pool should give up.
+        limits = {"capacity": WAITING, "intensity": len(paths), "period": 60.0}
         inspectors = await self.pool(
-            Inspector, self.source, self.editor_address, name="inspectors", size=self.workers, routing=least_loaded,
-            capacity=8,  # files that wait for each inspector: when all are full, `tell` below waits
-            # A failed file is not tried again, so however many are broken, they cause at most as many restarts as
-            # there are files. More than that is a fault of the inspector, and then the pool should give up.
-            intensity=len(paths), period=60.0,
-        )  # fmt: skip
-        for path in paths:
-            await inspectors.tell(Inspect(path=path))
-        await inspectors.stop(timeout=60.0)  # drained first: each file has been reviewed or is a dead letter
-        await editor.tell(Done())
+            Inspector, self.source, editor, name="inspectors", size=self.workers, routing=least_loaded, **limits
+        )
+        receipts = [(path, await inspectors.tell(Inspect(path=path), receipt=True)) for path in paths]
+        for path, receipt in receipts:
+            outcome = await receipt.wait()
+            if outcome.fate != "handled":
+                cause = describe(outcome.error) or "unknown"
+                await editor.tell(NotReviewed(path=path, reason=outcome.reason, cause=cause))
+        await editor.tell(Done(files=len(paths)))
 
 
 _NOT_OURS = {"site-packages", "node_modules", "__pycache__"}
@@ -184,7 +193,7 @@ _NOT_OURS = {"site-packages", "node_modules", "__pycache__"}
 def find_sources(source: str | Path) -> Iterator[str]:
     """Yield the paths below `source` of its Python files, without hidden or installed ones.
 
-    A folder that cannot be listed is yielded too: it cannot be read either, and so it is not passed over in silence.
+    A folder that cannot be listed is yielded as well: it fails as a file does, instead of being passed over.
     """
     unreadable: list[str] = []
     for folder, folders, names in os.walk(source, onerror=lambda error: unreadable.append(error.filename)):

@@ -34,7 +34,6 @@ class Kind(StrEnum):
     UNREACHABLE = "unreachable statement"
     TRUE_ASSERT = "assert of a tuple, always true"
     EVAL = "eval or exec"
-    DUPLICATE_KEY = "duplicate key in a dict"
     SYNTAX_WARNING = "warning of the parser"
     TODO = "TODO, FIXME or XXX"
 
@@ -65,13 +64,7 @@ class Review:
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _Definition = _Function | ast.ClassDef
-_LEAVES = (
-    ast.Name,
-    ast.Constant,
-    ast.expr_context,
-    ast.operator,
-    ast.cmpop,
-)  # 3 nodes in 5; never checked
+_Leaf = ast.Name | ast.Constant | ast.expr_context | ast.operator | ast.cmpop  # 3 nodes in 5, and never checked
 _warnings_are_global = threading.Lock()
 
 
@@ -96,14 +89,10 @@ def inspect(source: bytes, path: str = "module.py") -> Review:
             scopes.append(scope)
         scope.decisions += _decisions(node)
         findings += _in_expression(node) if isinstance(node, ast.expr) else _in_statement(node)
-        stack += [(child, scope) for child in ast.iter_child_nodes(node) if not isinstance(child, _LEAVES)]
-    functions = [
-        Function(s.node.lineno, s.name, 1 + s.decisions) for s in scopes if isinstance(s.node, _Function)
-    ]
+        stack += [(child, scope) for child in ast.iter_child_nodes(node) if not isinstance(child, _Leaf)]
+    functions = [Function(s.node.lineno, s.name, 1 + s.decisions) for s in scopes if isinstance(s.node, _Function)]
     findings += [Finding(f.line, Kind.COMPLEX) for f in functions if f.complexity > MAX_COMPLEXITY]
-    findings += [
-        Finding(getattr(s.node, "lineno", 1), Kind.NO_DOCSTRING) for s in scopes if s.lacks_docstring()
-    ]
+    findings += [Finding(getattr(s.node, "lineno", 1), Kind.NO_DOCSTRING) for s in scopes if s.lacks_docstring()]
     return Review(len(source.splitlines()), sorted(findings), sorted(functions))
 
 
@@ -164,17 +153,16 @@ def _in_statement(node: ast.AST) -> Iterator[Finding]:
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             if (node.end_lineno or 0) - node.lineno >= MAX_LINES:
                 yield Finding(node.lineno, Kind.LONG)
-            names = [
-                argument.arg for argument in node.args.posonlyargs + node.args.args + node.args.kwonlyargs
-            ]
+            names = [argument.arg for argument in node.args.posonlyargs + node.args.args + node.args.kwonlyargs]
             if len(names) - (names[:1] in (["self"], ["cls"])) > MAX_ARGUMENTS:
                 yield Finding(node.lineno, Kind.ARGUMENTS)
         case ast.arguments():
             for default in node.defaults + node.kw_defaults:
-                if isinstance(default, _DISPLAY) or (
-                    isinstance(default, ast.Call) and ast.unparse(default.func).rpartition(".")[2] in _MUTABLE
-                ):
-                    yield Finding(default.lineno, Kind.MUTABLE_DEFAULT)
+                match default:
+                    case ast.List() | ast.Dict() | ast.Set() | ast.ListComp() | ast.DictComp() | ast.SetComp():
+                        yield Finding(default.lineno, Kind.MUTABLE_DEFAULT)
+                    case ast.Call(func=ast.Name(id="list" | "dict" | "set" | "bytearray" | "defaultdict" | "deque")):
+                        yield Finding(default.lineno, Kind.MUTABLE_DEFAULT)
         case ast.ExceptHandler(type=None):
             yield Finding(node.lineno, Kind.BARE_EXCEPT)
         case ast.ExceptHandler(type=ast.Name(id="Exception" | "BaseException"), body=[ast.Pass()]):
@@ -192,10 +180,6 @@ def _in_statement(node: ast.AST) -> Iterator[Finding]:
                     yield Finding(after.lineno, Kind.UNREACHABLE)
 
 
-_DISPLAY = ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp
-_MUTABLE = {"list", "dict", "set", "bytearray", "defaultdict", "deque", "Counter", "OrderedDict"}
-
-
 def _in_expression(node: ast.expr) -> Iterator[Finding]:
     match node:
         case ast.Call(func=ast.Name(id="eval" | "exec")):
@@ -207,7 +191,3 @@ def _in_expression(node: ast.expr) -> Iterator[Finding]:
                     yield Finding(node.lineno, Kind.NONE_EQUALITY)
                 if isinstance(operator, ast.Is | ast.IsNot) and types & {str, bytes, int, float, complex}:
                     yield Finding(node.lineno, Kind.LITERAL_IDENTITY)
-        case ast.Dict():
-            keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
-            if len(set(keys)) < len(keys):
-                yield Finding(node.lineno, Kind.DUPLICATE_KEY)

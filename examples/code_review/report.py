@@ -1,5 +1,7 @@
 """What the crew shows: a progress bar while it works, then the report."""
 
+from collections.abc import Mapping
+
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -24,13 +26,8 @@ class Reporter(Actor):
         self.editor_address = editor
         self.console = Console()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.progress = Progress(
-            *columns,
-            console=self.console,
-            auto_refresh=False,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
+        quiet = not self.console.is_terminal
+        self.progress = Progress(*columns, console=self.console, auto_refresh=False, transient=True, disable=quiet)
         self.bar = self.progress.add_task("reviewing", total=None)
 
     async def on_start(self) -> None:
@@ -42,19 +39,17 @@ class Reporter(Actor):
         self.progress.stop()
 
     @handles(Refresh)
-    async def refresh(self, message: Refresh) -> None:
+    async def refresh(self, _: Refresh) -> None:
         summary = await self.editor.ask(Summarise(), priority=Priority.HIGH)  # before the reviews that wait
-        self.progress.update(
-            self.bar, total=summary.found or None, completed=summary.reviewed + len(summary.failed)
-        )
-        self.progress.refresh()
+        seen = summary.reviewed + len(summary.not_reviewed)
+        self.progress.update(self.bar, total=summary.found or None, completed=seen, refresh=True)
         if summary.done:
             self.progress.stop()
-            self.console.print(report(summary))
+            self.console.print(report(summary, self.system.dead_letters))
             self.stop()
 
 
-def report(summary: Summary) -> RenderableType:
+def report(summary: Summary, dead_letters: Mapping[str, int]) -> RenderableType:
     """Return everything worth knowing about a review, to print with rich."""
     findings = table("Findings", "kind", "count>", "for example")
     for kind, count in summary.findings.most_common():
@@ -62,26 +57,25 @@ def report(summary: Summary) -> RenderableType:
     functions = table("Most complex functions", "complexity>", "function", "where")
     for complexity, place, name in summary.most_complex:
         functions.add_row(str(complexity), name, place)
-    failures = table("Files not reviewed: dead letters", "file", "reason", "cause")
-    for failure in summary.failed[:SHOWN]:
-        failures.add_row(*map(escape, failure))
-    if more := summary.failed[SHOWN:]:
+    failures = table("Files not reviewed", "file", "reason", "cause")
+    for file in summary.not_reviewed[:SHOWN]:
+        failures.add_row(escape(file.path), file.reason, escape(file.cause))
+    if more := summary.not_reviewed[SHOWN:]:
         failures.add_row(f"and {len(more):,} more", "", "")
     totals = table("Totals", "files>", "lines>", "functions>", "findings>", "restarts>", "dead letters>")
     figures = (summary.found, summary.lines, summary.functions, summary.findings.total(), summary.restarts)
-    totals.add_row(*(f"{figure:,}" for figure in (*figures, len(summary.failed))))
-    verdict = "[green]the counts add up[/]" if summary.adds_up else "[bold red]the counts do not add up[/]"
-    counts = (
-        f"{summary.found:,} found = {summary.reviewed:,} reviewed + {len(summary.failed):,} failed: {verdict}"
-    )
-    return Group(*(t for t in (findings, functions, failures, totals) if t.row_count), counts)
+    letters = ", ".join(f"{count:,} {reason}" for reason, count in dead_letters.items())
+    totals.add_row(*(f"{figure:,}" for figure in figures), letters or "none")
+    failed = len(summary.not_reviewed)
+    right = summary.found == summary.reviewed + failed
+    verdict = "[green]the counts add up[/]" if right else "[bold red]the counts do not add up[/]"
+    counts = f"{summary.found:,} found = {summary.reviewed:,} reviewed + {failed:,} failed: {verdict}"
+    return Group(*(each for each in (findings, functions, failures, totals) if each.row_count), counts)
 
 
 def table(title: str, *columns: str) -> Table:
     """Return an empty table; a column that ends in > is set to the right."""
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for column in columns:
-        made.add_column(
-            column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold"
-        )
+        made.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
     return made

@@ -1,0 +1,148 @@
+"""Messages with a field of every kind that travels, and strategies for them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from hypothesis import strategies as st
+
+from transport.address import Address
+from transport.message import Message
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    GREEN = "green"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Circle(msgspec.Struct, frozen=True, tag=True):
+    radius: float
+
+
+class Square(msgspec.Struct, frozen=True, tag=True):
+    side: int
+    label: str | None = None
+
+
+class Leaf(Message[None]):
+    """A message inside another."""
+
+    value: int | str | None
+
+
+class Tree(msgspec.Struct, frozen=True):
+    children: tuple[Tree, ...] = ()
+    leaf: Leaf | None = None
+
+
+class Everything(Message[str]):
+    flag: bool
+    whole: int
+    ratio: float
+    text: str
+    raw: bytes
+    maybe: int | None
+    either: int | str | bool | None
+    instant: dt.datetime
+    local: dt.datetime
+    day: dt.date
+    clock: dt.time
+    span: dt.timedelta
+    uid: UUID
+    price: Decimal
+    colour: Colour
+    level: Level
+    where: Address
+    back: Address | None
+    route: dict[Address, int]
+    shapes: list[Circle | Square]
+    pair: tuple[int, str]
+    many: tuple[bytes, ...]
+    unique: frozenset[int]
+    names: dict[int, str]
+    tree: Tree
+    anything: Any = None
+
+
+class Nothing(Message[None]):
+    pass
+
+
+class Positive(Message[None]):
+    """A message that checks itself, in a way that msgspec does not expect."""
+
+    value: int
+
+    def __post_init__(self) -> None:
+        if self.value == 0:
+            raise LookupError("zero")
+
+
+integers = st.integers(-(2**63), 2**64 - 1)  # what MessagePack has room for
+floats = st.floats(allow_nan=False)
+# A year off both ends, as an instant there may have no name in UTC.
+instants = st.datetimes(
+    min_value=dt.datetime(2, 1, 1),
+    max_value=dt.datetime(9998, 12, 31),
+    timezones=st.timedeltas(dt.timedelta(hours=-23), dt.timedelta(hours=23)).map(
+        lambda offset: dt.timezone(dt.timedelta(minutes=offset // dt.timedelta(minutes=1)))
+    ),
+)
+names = st.text("abcXYZ019_.~@:+=-", min_size=1, max_size=12)
+addresses = st.lists(names, min_size=1, max_size=4).map(lambda path: Address("/" + "/".join(path)))
+shapes = st.builds(Circle, floats) | st.builds(Square, integers, st.none() | st.text())
+leaves = st.builds(Leaf, integers | st.text() | st.none())
+trees = st.recursive(
+    st.builds(Tree, st.just(()), st.none() | leaves),
+    lambda below: st.builds(Tree, st.lists(below, max_size=3).map(tuple), st.none() | leaves),
+    max_leaves=8,
+)
+anything = st.recursive(
+    st.none() | st.booleans() | integers | floats | st.text() | st.binary(),
+    lambda below: st.lists(below, max_size=4) | st.dictionaries(st.text() | integers, below, max_size=4),
+    max_leaves=12,
+)
+messages: st.SearchStrategy[Message[Any]] = st.one_of(
+    st.just(Nothing()),
+    leaves,
+    st.builds(Positive, integers.filter(bool)),
+    st.builds(
+        Everything,
+        flag=st.booleans(),
+        whole=integers,
+        ratio=floats,
+        text=st.text(),
+        raw=st.binary(),
+        maybe=st.none() | integers,
+        either=integers | st.text() | st.booleans() | st.none(),
+        instant=instants,
+        local=st.datetimes(),
+        day=st.dates(),
+        clock=st.times(),
+        span=st.timedeltas(dt.timedelta(days=-(10**6)), dt.timedelta(days=10**6)),
+        uid=st.uuids(),
+        price=st.decimals(allow_nan=False, allow_infinity=False),
+        colour=st.sampled_from(Colour),
+        level=st.sampled_from(Level),
+        where=addresses,
+        back=st.none() | addresses,
+        route=st.dictionaries(addresses, integers, max_size=3),
+        shapes=st.lists(shapes, max_size=3),
+        pair=st.tuples(integers, st.text()),
+        many=st.lists(st.binary(max_size=8), max_size=4).map(tuple),
+        unique=st.frozensets(integers, max_size=4),
+        names=st.dictionaries(integers, st.text(), max_size=3),
+        tree=trees,
+        anything=anything,
+    ),
+)
