@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import Awaitable, Callable, Hashable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, overload
@@ -65,20 +66,30 @@ def handles(kind: type[M_co], *, concurrency: int = 1, attempts: int = 1) -> _Ha
     """
     if not isinstance(kind, MessageMeta):
         raise TypeError(f"@handles({kind!r}): not a message type; derive it from Message[ReplyType]")
-    if concurrency < 1 or attempts < 1:
-        raise ValueError(f"@handles({kind.__name__}): concurrency and attempts are at least 1")
+    options: dict[str, object] = {"concurrency": concurrency, "attempts": attempts}
+    for option, value in options.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"@handles({kind.__name__}, {option}={value!r}): a whole number, at least 1")
 
     def mark(method: Callable[..., Any]) -> Any:
-        awaits = inspect.iscoroutinefunction(method)
-        if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
-            raise TypeError(f"@handles({kind.__name__}): {_name(method)} yields; a handler returns one reply")
-        if concurrency > 1 and not awaits:
-            raise TypeError(f"@handles({kind.__name__}, concurrency={concurrency}): {_name(method)} is a plain def; "
-                            "only an async def handler can share its actor")  # fmt: skip
-        method.__dict__.setdefault("__handles__", []).append((kind, Handler(method, awaits, concurrency, attempts)))
+        handler = _handler(kind, method, concurrency, attempts)
+        method.__dict__.setdefault("__handles__", []).append((kind, handler))
         return method
 
     return mark
+
+
+def _handler(kind: type, method: Callable[..., Any], concurrency: int, attempts: int) -> Handler:
+    """`method` as the handler for `kind`. Raises `TypeError` where it cannot be one."""
+    awaits = inspect.iscoroutinefunction(method)
+    if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
+        raise TypeError(f"@handles({kind.__name__}): {_name(method)} yields; a handler returns one reply")
+    if concurrency > 1 and not awaits:
+        raise TypeError(
+            f"@handles({kind.__name__}, concurrency={concurrency}): {_name(method)} is a plain def; "
+            "only an async def handler can share its actor"
+        )
+    return Handler(method, awaits, concurrency, attempts)
 
 
 class Actor:
@@ -89,21 +100,22 @@ class Actor:
     """
 
     __handlers__: ClassVar[dict[type, Handler]] = {}
+    __declared__: ClassVar[dict[type, Handler]] = {}  # of those, what this class itself defines
     __dispatch__: ClassVar[dict[type, Handler]] = {}  # the handlers, and what `find_handler` remembers
+    __plain__: ClassVar[bool] = False  # whether any of them is a plain def
     _cell: Cell
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         table: dict[type, Handler] = {}
         for base in reversed(cls.__mro__[1:]):
-            table |= base.__dict__.get("__handlers__", {})
+            table |= base.__dict__.get("__declared__", {})
         # A method that a subclass overrides without @handles stays a handler.
+        declared = cls.__declared__ = {}
         for kind, handler in table.items():
             override = cls.__dict__.get(handler.function.__name__)
             if inspect.isfunction(override) and "__handles__" not in override.__dict__:
-                table[kind] = Handler(
-                    override, inspect.iscoroutinefunction(override), handler.concurrency, handler.attempts
-                )
+                declared[kind] = _handler(kind, override, handler.concurrency, handler.attempts)
         seen: dict[type, str] = {}
         for method in cls.__dict__.values():
             for kind, handler in getattr(method, "__dict__", {}).get("__handles__", ()):
@@ -113,9 +125,10 @@ class Actor:
                     )
                 _check_reply(cls, kind, method)
                 seen[kind] = method.__name__
-                table[kind] = handler
-        cls.__handlers__ = table
-        cls.__dispatch__ = dict(table)
+                declared[kind] = handler
+        cls.__handlers__ = table | declared
+        cls.__dispatch__ = dict(cls.__handlers__)
+        cls.__plain__ = not all(handler.awaits for handler in cls.__handlers__.values())
 
     # What you may override -------------------------------------------------------------------------------
 
@@ -229,34 +242,42 @@ def find_handler(actor: type[Actor], kind: type) -> Handler | None:
 
 
 def _check_reply(cls: type[Actor], kind: type[Message[Any]], method: Callable[..., Any]) -> None:
-    """Raise `TypeError` where the annotations of a handler certainly contradict its message type."""
+    """Raise `TypeError` where a handler's signature certainly contradicts its message type."""
+    parameters = [p for p in inspect.signature(method).parameters.values() if p.default is p.empty]
+    if len(parameters) != 2:
+        raise TypeError(f"{_name(method)} takes {len(parameters)} arguments; a handler takes self and the message")
     try:
         hints = typing.get_type_hints(method)
     except Exception:  # noqa: BLE001  # a name that is not defined yet: the type checker sees it, we cannot
         return
-    parameters = [p for p in inspect.signature(method).parameters.values() if p.default is p.empty]
-    if len(parameters) != 2:
-        raise TypeError(f"{_name(method)} takes {len(parameters)} arguments; a handler takes self and the message")
     where = f"{_name(method)} handles {kind.__name__}"
     message = hints.get(parameters[1].name, kind)
     if isinstance(message, type) and not issubclass(kind, message):
         raise TypeError(f"{where} but its message is annotated {message.__name__}")
     wanted, given = reply_type(kind), hints.get("return", Any)
-    wanted = type(None) if wanted is None else wanted
     if Any in (wanted, given):
         return
-    if isinstance(wanted, type) and isinstance(given, type) and not issubclass(given, wanted):
-        raise TypeError(f"{where}, whose reply is {_type_name(wanted)}, but is annotated to return {_type_name(given)}")
     if given is type(None) and not _allows_none(wanted):
-        raise TypeError(f"{where}, whose reply is {wanted}, but is annotated to return None")
+        raise TypeError(f"{where}, whose reply is {_type_name(wanted)}, but is annotated to return None")
+    known, returned = _class_of(wanted), _class_of(given)
+    if known is not None and returned is not None and not issubclass(returned, known):
+        raise TypeError(f"{where}, whose reply is {_type_name(wanted)}, but is annotated to return {_type_name(given)}")
+
+
+def _class_of(annotation: Any) -> type | None:
+    """The class behind an annotation; None where only a type checker could compare it."""
+    if annotation is None:
+        return type(None)
+    known = typing.get_origin(annotation) or annotation
+    return known if isinstance(known, type) and known is not types.UnionType else None
 
 
 def _allows_none(kind: Any) -> bool:
     return kind in (None, type(None), object) or type(None) in typing.get_args(kind)
 
 
-def _type_name(kind: type) -> str:
-    return "None" if kind is type(None) else kind.__name__
+def _type_name(kind: Any) -> str:
+    return "None" if kind is type(None) else kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 def _name(method: Callable[..., Any]) -> str:

@@ -121,130 +121,144 @@ class Cell:
         """Begin an incarnation. None once `on_start` has succeeded, otherwise how it ended instead."""
         self.order = None
         self.mailbox.reopen()
-        self._started = self.system.future()
+        if self.spec.actor.on_start is Actor.on_start and not issubclass(self.spec.actor, Supervisor):
+            exit = self.build()  # noqa: A001  # nothing to wait for: half of a spawn was waiting
+            if exit is None:
+                self.task = self.system.loop.start(self.live, self.address)
+            return exit
+        self._started = started = self.system.future()
         self.task = self.system.loop.start(self.live, self.address)
-        return await self._started  # type: ignore[no-any-return]
+        return await started  # type: ignore[no-any-return]
 
     async def live(self) -> None:
-        """Live one incarnation and tell the supervisor how it ended."""
+        """One incarnation: begin, handle mail until told to end or a handler fails, end.
+
+        Wait, then take, with no await in between: cancelling loses no mail. An idle actor is this one
+        coroutine and its mailbox; the loop in a function of its own would be 0.2 KiB more.
+        """
         current.set(self)
         self.interruptible = True
+        mailbox, system, handlers = self.mailbox, self.system, self.spec.actor.__dispatch__
+        deliver, settled, now = system.deliver, system.settled, system.now
+        looks, budget, since = _MOST_LOOKS, _LOOK_EVERY, 0.0
+        message: Any
+        result: Any
+        exit: Exit | None = None  # noqa: A001
         try:
-            exit = await self.incarnation()  # noqa: A001
-            while self.must_go_on_draining(exit):
-                exit = await self.incarnation()  # noqa: A001
-        except BaseException as error:  # noqa: BLE001  # a KeyboardInterrupt, say: nobody's to handle, so the system ends
-            exit = Exit("failed", error)  # noqa: A001
-            self.system.fail(error)
-        self.task = None
-        self.ended(exit)
+            if not self.began:
+                exit = await self.begin()  # noqa: A001
+            if not system.middleware and self.spec.actor.__plain__:
+                mailbox.at_once = self.answer_at_once
+            instance = self.instance
+            while exit is None:
+                envelope = mailbox.take()
+                if envelope is None:
+                    self.envelope = None
+                    if mailbox.closed:
+                        exit = Exit(self.order or "stopped")  # noqa: A001
+                        break
+                    if self._idle is not None:
+                        self.tell_idle()
+                    message = reply = result = None  # this frame keeps no message alive while it waits
+                    await mailbox.mail()
+                    looks, budget, since = _MOST_LOOKS, _LOOK_EVERY, 0.0
+                    continue
 
-    async def incarnation(self) -> Exit:
-        """Begin, serve, end."""
-        try:
-            exit = await self.begin() or await self.serve()  # noqa: A001
-        except anyio.get_cancelled_exc_class() as error:
+                message = envelope.message
+                try:
+                    handler: Handler | None = handlers[type(message)]
+                except KeyError:
+                    handler = find_handler(self.spec.actor, type(message))
+                if handler is not None and handler.concurrency > 1 and not self.has_turn_for(handler):
+                    mailbox.put_back(envelope)
+                    await mailbox.mail()  # a turn that ends wakes the mailbox, and so does control mail
+                    continue
+                if mailbox.blocked is not None:
+                    mailbox.let_in()
+                if handler is None:
+                    exit = self.control_or_unhandled(envelope)  # noqa: A001
+                    continue
+                reply, deadline = envelope.reply, envelope.deadline
+                if deadline is not None and (deadline <= now() or (reply is not None and reply.done())):
+                    self.too_late(envelope)
+                    continue
+                if handler.concurrency > 1:
+                    await self.start_turn(envelope, handler)
+                    continue
+
+                self.envelope = envelope
+                try:
+                    if deliver is not None:
+                        result = await deliver(envelope)
+                    elif handler.awaits:
+                        result = await handler.function(instance, message)
+                    else:
+                        result = plain(handler.function(instance, message), handler)
+                except BaseException as error:  # noqa: BLE001  # failed() tells what it is
+                    exit = self.failed(envelope, handler, error)  # noqa: A001
+                else:
+                    if self.envelope is not envelope:
+                        self.put_aside(envelope)
+                    else:
+                        self.handled += 1
+                        if reply is not None and not reply.done():
+                            reply.set_result(result)
+                        if settled:
+                            for tell in settled:
+                                tell(envelope, HANDLED)
+
+                budget -= 1
+                if not budget:
+                    looks, budget = looks - 1, _LOOK_EVERY
+                    since = since or now()
+                    if not looks or now() - since > _LONGEST_TURN:
+                        await system.loop.checkpoint()
+                        looks, since = _MOST_LOOKS, 0.0
+        except BaseException as error:  # noqa: BLE001  # blame() tells what it is
             exit = self.blame(error)  # noqa: A001
-        return await self.end(exit)
+        exit = await self.end(exit)  # noqa: A001
+        if self.must_go_on_draining(exit):
+            self.task = system.loop.start(self.live, self.address)
+        else:
+            self.task = None
+            self.ended(exit)
 
-    async def begin(self) -> Exit | None:
-        """Build the instance from its recipe and start it; an `Exit` where that fails."""
-        self.began = False
-        if self.order == "killed":
-            return Exit("killed")
+    def build(self) -> Exit | None:
+        """Build the instance from its recipe; an `Exit` where that fails."""
         try:
             instance = self.spec.build()
             instance._cell = self
-            self.instance = instance
-            if isinstance(instance, Supervisor):
-                for spec in instance.children():
-                    await self.children.start(spec)
-            if self.spec.actor.on_start is not Actor.on_start:
-                current.set(Background(self))
-                await instance.on_start()
-                current.set(self)
-        except BaseException as error:  # noqa: BLE001  # blame() raises again what is fatal
-            return self.blame(error)
-        self.began = True
-        if self._started is not None and not self._started.done():
-            self._started.set_result(None)
-        self.system.publish(ActorStarted, self.address)
+        except Exception as error:  # noqa: BLE001  # the supervisor decides
+            return Exit("failed", error)
+        self.instance = instance
+        self.began = type(instance).on_start is Actor.on_start and not isinstance(instance, Supervisor)
+        if self.began:
+            self.system.publish(ActorStarted, self.address)
         return None
 
-    async def serve(self) -> Exit:
-        """Handle mail until told to end or a handler fails. Wait, then pop, with no await in between."""
-        mailbox, instance, system = self.mailbox, self.instance, self.system
-        take, handlers, deliver, settled = mailbox.take, self.spec.actor.__dispatch__, system.deliver, system.settled
-        if system.middleware == () and not all(handler.awaits for handler in handlers.values()):
-            mailbox.at_once = self.answer_at_once
-        now, since = system.now, None
-        looks, budget = _MOST_LOOKS, _LOOK_EVERY
-        while True:
-            envelope = take()
-            if envelope is None:
-                self.envelope = None
-                if mailbox.closed:
-                    return Exit(self.order or "stopped")
-                if self._idle is not None:
-                    self.tell_idle()
-                await mailbox.mail()
-                looks, budget, since = _MOST_LOOKS, _LOOK_EVERY, None
-                continue
-
-            message = envelope.message
-            try:
-                handler: Handler | None = handlers[type(message)]
-            except KeyError:
-                handler = find_handler(self.spec.actor, type(message))
-            if handler is not None and handler.concurrency > 1 and not self.has_turn_for(handler):
-                mailbox.put_back(envelope)
-                await mailbox.mail()  # a turn that ends wakes the mailbox, and so does control mail
-                continue
-            if mailbox.blocked is not None:
-                mailbox.let_in()
-            if handler is None:
-                if isinstance(message, Exit):  # control mail
-                    return message
-                self.unhandled(envelope)
-                continue
-            reply, deadline = envelope.reply, envelope.deadline
-            if deadline is not None and (deadline <= now() or (reply is not None and reply.done())):
-                self.too_late(envelope)
-                continue
-            if handler.concurrency > 1:
-                await self.start_turn(envelope, handler)
-                continue
-
-            self.envelope = envelope
-            try:
-                if deliver is not None:
-                    result = await deliver(envelope)
-                elif handler.awaits:
-                    result = await handler.function(instance, message)
-                else:
-                    result = plain(handler.function(instance, message), handler)
-            except BaseException as error:  # noqa: BLE001  # failed() raises again what is fatal
-                exit = self.failed(envelope, handler, error)  # noqa: A001
-                if exit is not None:
-                    return exit
-            else:
-                if self.envelope is not envelope:
-                    self.put_aside(envelope)
-                else:
-                    self.handled += 1
-                    if reply is not None and not reply.done():
-                        reply.set_result(result)
-                    if settled:
-                        for tell in settled:
-                            tell(envelope, HANDLED)
-
-            budget -= 1
-            if not budget:
-                looks, budget = looks - 1, _LOOK_EVERY
-                since = since or now()
-                if not looks or now() - since > _LONGEST_TURN:
-                    await system.loop.checkpoint()
-                    looks, since = _MOST_LOOKS, None
+    async def begin(self) -> Exit | None:
+        """Build the instance and start it; an `Exit` where that fails."""
+        if self.order == "killed":
+            return Exit("killed")
+        try:
+            exit = self.build()  # noqa: A001
+            if exit is not None or self.began:
+                return exit
+            assert self.instance is not None
+            if isinstance(self.instance, Supervisor):
+                for spec in self.instance.children():
+                    await self.children.start(spec)
+            current.set(Background(self))
+            await self.instance.on_start()
+            current.set(self)
+        except BaseException as error:  # noqa: BLE001  # blame() tells what it is
+            return self.blame(error)
+        self.began = True
+        started, self._started = self._started, None
+        if started is not None and not started.done():
+            started.set_result(None)
+        self.system.publish(ActorStarted, self.address)
+        return None
 
     async def end(self, exit: Exit) -> Exit:  # noqa: A002
         """Stop what belongs to this incarnation, children first, and give the instance its last word."""
@@ -272,10 +286,11 @@ class Cell:
 
     def must_go_on_draining(self, exit: Exit) -> bool:  # noqa: A002
         """Whether a message failed while the mailbox was drained: the others get a fresh instance."""
+        began, self.began = self.began, False
         if (
             self.order in ("stopped", "finished")
             and exit.reason == "failed"
-            and self.began
+            and began
             and len(self.mailbox) > 0
             and restarts(self.spec.restart, exit)
             and self.parent.may_restart()
@@ -290,7 +305,9 @@ class Cell:
         try:
             with anyio.fail_after(self.spec.shutdown):
                 await getattr(instance, hook)(exit.error if hook == "on_restart" else exit.reason)
-        except Exception as error:  # noqa: BLE001  # the actor ends all the same; the event says so
+        except BaseException as error:  # noqa: BLE001  # the actor ends all the same
+            if is_fatal(error):
+                self.system.fail(error)
             self.system.publish(HookFailed, self.address, hook, error)
             if exit.reason == "finished":
                 return Exit("failed", error)
@@ -315,7 +332,7 @@ class Cell:
         self.mailbox.close()
         system.forget(self)
         for envelope in self.mailbox.drain():
-            system.dead_letter(envelope, "stopped", exit.error)
+            system.dead_letter(envelope, "stopped", exit.error if exit.reason == "failed" else None)
         watchers, self.watchers = self.watchers, None
         for watcher in watchers or ():
             watcher.terminated(self.address, exit.reason)
@@ -401,21 +418,17 @@ class Cell:
     def failed(self, envelope: Envelope, handler: Handler, error: BaseException) -> Exit | None:
         """A handler raised: an answer "no", or a failure of the actor.
 
-        Returns the exit record, or None where the actor goes on. Raises what is fatal.
+        Returns the exit record, or None where the actor goes on.
         """
         system = self.system
         if isinstance(error, Refusal):
             self.handled += 1
             system.settle(envelope, Outcome("handled", "refused", error), error)
             return None
-        try:
-            exit = self.blame(error)  # noqa: A001
-        except BaseException:
-            system.dead_letter(envelope, "failed", error)
-            raise
+        exit = self.blame(error)  # noqa: A001
         if exit.reason != "failed":
-            system.dead_letter(envelope, "killed", error)
-        elif envelope.attempt < handler.attempts:
+            system.dead_letter(envelope, "killed", error if isinstance(error, Exception) else None)
+        elif envelope.attempt < handler.attempts and not system.failing:
             envelope.attempt += 1
             self.mailbox.put_back(envelope)
         else:
@@ -425,14 +438,15 @@ class Cell:
     def blame(self, error: BaseException) -> Exit:
         """The exit record for what came out of the user's code: a failure, or the cancellation we ordered.
 
-        A cancellation that nobody ordered, leaked from something awaited, is a failure like any other.
-        Raises what is neither an `Exception` nor a cancellation (KeyboardInterrupt, ...): nobody here handles that.
+        A cancellation that nobody ordered, leaked from something awaited, is a failure like any other. What
+        is neither an `Exception` nor a cancellation (KeyboardInterrupt, ...) is nobody's to handle here: it
+        ends the system and comes out of its ``async with``.
         """
         if is_fatal(error):
-            raise error
-        if self.order == "killed":
+            self.system.fail(error)
+        elif self.order == "killed":
             return Exit("killed", error)
-        if not isinstance(error, Exception) and self.system.loop.cancelled():
+        elif not isinstance(error, Exception) and self.system.loop.cancelled():
             return Exit(self.order or "killed", error)
         return Exit("failed", error)
 
@@ -441,12 +455,15 @@ class Cell:
         expired = envelope.deadline is not None and envelope.deadline <= self.system.now()
         self.system.dead_letter(envelope, "expired" if expired else "abandoned")
 
-    def unhandled(self, envelope: Envelope) -> None:
-        """No handler for this type: a dead letter, and an error to the asker. The actor goes on."""
+    def control_or_unhandled(self, envelope: Envelope) -> Exit | None:
+        """Control mail that ends the incarnation; or a type without a handler: a dead letter, and the actor goes on."""
+        if isinstance(envelope.message, Exit):
+            return envelope.message
         kinds = ", ".join(sorted(kind.__name__ for kind in self.spec.actor.__handlers__)) or "nothing"
         who, kind = f"{self.spec.actor.__name__} at {self.address}", type(envelope.message).__name__
         error = DeliveryError(f"{who} does not handle {kind}; it handles {kinds}", envelope)
         self.system.dead_letter(envelope, "unhandled", error)
+        return None
 
     def answer_at_once(self, envelope: Envelope) -> bool:
         """Run a plain `def` handler in the asker's turn; False where it has to take its place in the mailbox."""
@@ -457,7 +474,7 @@ class Cell:
         turn = current.set(self)
         try:
             result = plain(handler.function(self.instance, envelope.message), handler)
-        except BaseException as error:  # noqa: BLE001  # failed() raises again what is fatal
+        except BaseException as error:  # noqa: BLE001  # failed() tells what it is
             exit = self.failed(envelope, handler, error)  # noqa: A001
             if exit is not None:
                 self.mailbox.post(Envelope(exit, self.address))  # type: ignore[arg-type]
@@ -676,13 +693,10 @@ class Turn:
                 else:
                     cell.handled += 1
                     system.succeeded(envelope, result)
-        except BaseException as error:  # noqa: BLE001  # failed() raises again what is fatal
-            try:
-                exit = cell.failed(envelope, handler, error)  # noqa: A001
-                if exit is not None and exit.reason == "failed":
-                    cell.mailbox.post(Envelope(exit, self.address))  # type: ignore[arg-type]
-            except BaseException as fatal:  # noqa: BLE001
-                system.fail(fatal)
+        except BaseException as error:  # noqa: BLE001  # failed() tells what it is
+            exit = cell.failed(envelope, handler, error)  # noqa: A001
+            if exit is not None and exit.reason == "failed":
+                cell.mailbox.post(Envelope(exit, self.address))  # type: ignore[arg-type]
         cell.turn_over(self)
         for each in self._over:
             if not each.done():

@@ -12,7 +12,7 @@ import anyio
 
 from actors.actor import Actor
 from actors.errors import RestartIntensityExceeded, SpawnError
-from actors.events import ActorOverdue, ActorRestarted, SupervisorGaveUp
+from actors.events import ActorOverdue, ActorRestarted, SupervisorGaveUp, describe
 from actors.pool import Pool, pool_of
 from actors.supervision import AutoShutdown, Exit, Restart, RestartWindow, Strategy, affected, restarts
 from actors.supervisor import ChildSpec, Supervisor
@@ -45,7 +45,7 @@ class Children:
         auto_shutdown: AutoShutdown = "never",
     ) -> None:  # fmt: skip
         self.address = address
-        self.cells: dict[str, Cell] = {}
+        self.cells: dict[Address, Cell] = {}
         self._system = system
         self._owner = owner
         self._strategy = strategy
@@ -62,11 +62,12 @@ class Children:
 
     async def start(self, spec: ChildSpec[A]) -> ActorRef[A]:
         """Start a child and add it. Raises `SpawnError` (the cause is chained), `AddressInUse`, `ValueError`."""
+        await self._system.be_fair()
         if self._closing:
             raise SpawnError(f"{self.address} is stopping and starts no {spec.actor.__name__}")
-        name = spec.name or self._make_name(spec.actor)
-        cell = self._system.admit(spec, self.address.child(name), self)
-        self.cells[name] = cell
+        address = self.free_address(spec.actor) if spec.name is None else self.address.child(spec.name)
+        cell = self._system.admit(spec, address, self)
+        self.cells[address] = cell
         try:
             exit = await cell.start()  # noqa: A001
         except BaseException:
@@ -74,8 +75,8 @@ class Children:
             raise
         if exit is not None:
             self._bury(cell, exit)
-            what = f"{spec.actor.__name__} at {cell.address} did not start"
-            raise SpawnError(f"{what}: {exit.error!r}" if exit.error else f"{what}: {exit.reason}") from exit.error
+            why = describe(exit.error) or exit.reason
+            raise SpawnError(f"{spec.actor.__name__} at {cell.address} did not start: {why}") from exit.error
         return cell.ref
 
     async def spawn(self, actor: type[A], /, *args: Any, **options: Any) -> ActorRef[A]:
@@ -91,18 +92,19 @@ class Children:
         pool: ActorRef[Pool] = await self.start(pool_of(actor, *args, **options))
         return pool  # type: ignore[return-value]
 
-    def _make_name(self, actor: type[Actor]) -> str:
+    def free_address(self, actor: type[Actor]) -> Address:
+        """An address for an actor that was given no name."""
         while True:
             self._made += 1
-            name = f"{actor.__name__.lower()}-{self._made}"
-            if name not in self.cells:
-                return name
+            address = self.address.child(f"{actor.__name__.lower()}-{self._made}")
+            if address not in self.cells:
+                return address
 
     # When one ends ---------------------------------------------------------------------------------------
 
     def exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
         """An incarnation of `cell` has ended, or the cell is told to end while none runs."""
-        if self.cells.get(cell.address.name) is not cell:
+        if self.cells.get(cell.address) is not cell:
             return
         if self._closing or self._system.failing or {exit.reason, cell.order} & {"stopped", "killed"}:
             self._bury(cell, exit)  # an ordered end is never undone, also where it ended in a failure
@@ -163,7 +165,7 @@ class Children:
                 await self._stopping.wait()
 
     def _gone(self, cell: Cell) -> bool:
-        return self._closing or self.cells.get(cell.address.name) is not cell
+        return self._closing or self.cells.get(cell.address) is not cell
 
     def _consider_finishing(self, cell: Cell) -> None:
         if cell.spec.significant and (
@@ -176,7 +178,7 @@ class Children:
         self.close()
         error = RestartIntensityExceeded(
             f"{self.address}: more than {self._window.intensity} restarts in {self._window.period} s, "
-            f"the last because {cell.address} failed: {exit.error!r}"
+            f"the last because {cell.address} {exit.reason}{f': {describe(exit.error)}' if exit.error else ''}"
         )
         error.__cause__ = exit.error
         self._system.publish(SupervisorGaveUp, self.address, error)
@@ -189,8 +191,8 @@ class Children:
         self._system.loop.start(stop_all_then_fail, self.address)
 
     def _bury(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
-        if self.cells.get(cell.address.name) is cell:
-            del self.cells[cell.address.name]
+        if self.cells.get(cell.address) is cell:
+            del self.cells[cell.address]
             cell.bury(exit)
 
     # Stopping --------------------------------------------------------------------------------------------

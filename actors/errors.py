@@ -7,6 +7,14 @@ import traceback as _traceback
 from transport.errors import ActorsError
 
 
+def text_of(error: BaseException) -> str:
+    """The error's own text; its class must not be trusted to have one."""
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001  # a failing __str__ is not the runtime's failure
+        return f"<no text: its __str__ raised {type(broken).__name__}>"
+
+
 class AskTimeout(ActorsError, TimeoutError):
     """No answer within the time given; the outcome is unknown, so ask again only if that is harmless."""
 
@@ -30,7 +38,7 @@ class HandlerFailed(ActorsError):
     @classmethod
     def because(cls, error: BaseException) -> HandlerFailed:
         """What the asker gets when a handler raised `error`."""
-        failed = cls(type(error).__name__, str(error))
+        failed = cls(type(error).__name__, text_of(error))
         failed.__cause__ = error
         return failed
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 import structlog
 
+from actors.errors import text_of
 from transport.address import Address
 from transport.message import Message
 
@@ -158,4 +159,7 @@ class Throttle:
 
 def describe(error: BaseException | None) -> str | None:
     """One line for a log: the class and the text of an error."""
-    return None if error is None else f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if error is None:
+        return None
+    text = text_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -13,6 +13,7 @@ from transport.address import Address
 from transport.base import unknown
 from transport.envelope import NORMAL, Envelope, Failed, Outcome, Priority
 from transport.errors import ActorNotFound, ActorStopped
+from transport.mailbox import check_seconds
 from transport.message import Message
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ current: Final[ContextVar[Cell | Turn | Background | None]] = ContextVar("actors
 """The actor in whose turn the running code is: it is the sender, and its envelope is the cause."""
 
 HANDLED: Final = Outcome("handled")
-_FAIR: Final = 64  # asks answered at once in a row before the asker lets others run: 30 ns an ask
 
 
 class Receipt:
@@ -117,8 +117,7 @@ class ActorRef(Generic[A_co]):
                 message, self.address, priority, turn.address, correlation_id or cause.correlation_id, cause.message_id
             )
         if ttl is not None:
-            if not ttl >= 0:
-                raise ValueError(f"ttl={ttl!r}: seconds, at least 0")
+            check_seconds("ttl", ttl)
             envelope.deadline = self._system.now() + ttl
         if receipt:
             envelope.reply = Receipt(self._system, self.address)
@@ -144,7 +143,10 @@ class ActorRef(Generic[A_co]):
         """
         system = self._system
         now = system.now()
-        deadline = now + timeout
+        try:
+            deadline = now + timeout
+        except TypeError:
+            raise TypeError(f"timeout={timeout!r}: seconds, as a number") from None
         future = system.future()
         if priority is not NORMAL:
             priority = Priority(priority)
@@ -180,10 +182,7 @@ class ActorRef(Generic[A_co]):
                     await self._send(envelope)
             if future.done():
                 result = future.result()
-                system.answered_at_once += 1
-                if system.answered_at_once >= _FAIR:
-                    system.answered_at_once = 0
-                    await system.loop.checkpoint()
+                await system.be_fair()
             else:
                 entry = system.deadlines.at(deadline, future)
                 result = await future

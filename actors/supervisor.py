@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from actors.actor import Actor
 from actors.supervision import AutoShutdown, Backoff, Restart, Strategy
-from transport.mailbox import Overflow, check_options
+from transport.mailbox import Overflow, check_options, check_seconds
 
 A = TypeVar("A", bound=Actor)
 
@@ -47,14 +47,18 @@ class ChildSpec(Generic[A]):
     ) -> None:
         if not (isinstance(actor, type) and issubclass(actor, Actor)):  # type: ignore[redundant-expr]  # at run time
             raise TypeError(f"not an Actor class: {actor!r}; give the class and its arguments, not an instance")
-        for option, value, kind in (("restart", restart, Restart), ("backoff", backoff, Backoff), ("name", name, str)):
-            if not isinstance(value, kind) and (value is not None or option == "restart"):
-                raise TypeError(f"{actor.__name__}: {option}={value!r} is not a {kind.__name__}")
-        check_options(capacity, overflow or Overflow.BLOCK, ageing)
+        if not isinstance(restart, Restart):
+            raise TypeError(f"{actor.__name__}: restart={restart!r}: one of {', '.join(map(str, Restart))}")
+        if backoff is not None and not isinstance(backoff, Backoff):
+            raise TypeError(f"{actor.__name__}: backoff={backoff!r} is not a Backoff")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"{actor.__name__}: name={name!r} is not a str")
+        if capacity is not None or overflow is not None or ageing is not None:
+            check_options(capacity, overflow or Overflow.BLOCK, ageing)
         if significant and restart is Restart.PERMANENT:
             raise ValueError(f"{actor.__name__} is significant but PERMANENT, so it never finishes: make it TRANSIENT")
-        if shutdown is not None and not shutdown >= 0:
-            raise ValueError(f"{actor.__name__}: shutdown={shutdown} s; at least 0")
+        if shutdown is not None:
+            check_seconds("shutdown", shutdown)
         self.actor = actor
         self.args = args
         self.kwargs = kwargs or None

@@ -26,7 +26,7 @@ from transport.base import Transport
 from transport.envelope import Envelope, Failed, Fate, Outcome
 from transport.errors import ActorStopped, MailboxFull
 from transport.eventloop import EventLoop, Future, current_event_loop
-from transport.mailbox import Overflow, check_options
+from transport.mailbox import Overflow, check_options, check_seconds
 from transport.memory import MemoryTransport
 from transport.message import Message
 from transport.middleware import Middleware, compose_deliver, compose_settled
@@ -79,8 +79,7 @@ class ActorSystem:
     ) -> None:
         check_options(capacity, overflow, None)
         RestartWindow(intensity, period)
-        if not drain >= 0:
-            raise ValueError(f"drain={drain!r}: seconds, at least 0")
+        check_seconds("drain", drain)
         self.name = name
         self.transport: Transport = transport or MemoryTransport()
         self.middleware = tuple(middleware)
@@ -89,7 +88,9 @@ class ActorSystem:
         self.cells: dict[Address, Cell] = {}
         self.dead_letters: Counter[str] = Counter()
         """How many messages became dead letters, by reason. The log is throttled, this never."""
-        self.answered_at_once = 0
+        self.dropped = self._dropped  # bound once for all mailboxes, not once for each
+        self.waiting = self._waiting
+        self._in_a_row = 0
         self.settled = compose_settled(self.middleware)
         deliver = compose_deliver(self.middleware, call_handler)
         self.deliver = None if deliver is call_handler else deliver
@@ -187,13 +188,15 @@ class ActorSystem:
 
         Raises `SpawnError` (the cause is chained), `AddressInUse`, or `ValueError` for a bad name or option.
         """
-        return await self._root.spawn(
-            actor, *args, name=name, restart=restart, backoff=backoff, shutdown=shutdown,
-            capacity=capacity, overflow=overflow, **kwargs,
+        return await self.start(
+            ChildSpec(
+                actor, *args, name=name, restart=restart, backoff=backoff, shutdown=shutdown,
+                capacity=capacity, overflow=overflow, **kwargs,
+            )
         )  # fmt: skip
 
     async def start(self, spec: ChildSpec[A]) -> ActorRef[A]:
-        """Start a child of the root supervisor from its recipe; for the rest as `spawn`."""
+        """Start a child of the root supervisor by its recipe. Raises as `spawn` does."""
         return await self._root.start(spec)
 
     async def supervise(
@@ -314,8 +317,10 @@ class ActorSystem:
     def dead_letter(self, envelope: Envelope, reason: str, cause: BaseException | None = None) -> None:
         """An accepted message will not be handled; `reason` as in `DeadLetter`."""
         self.dead_letters[reason] += 1
-        if reason in ("failed", "killed") and cause is not None:
-            error: BaseException = HandlerFailed.because(cause)
+        if reason == "killed":
+            error: BaseException = HandlerFailed("Killed", f"{envelope.target} was killed while it handled the message")
+        elif reason == "failed" and cause is not None:
+            error = HandlerFailed.because(cause)
         elif reason == "dropped":
             error = self.no_room(envelope)
         elif reason == "unhandled" and cause is not None:
@@ -330,7 +335,7 @@ class ActorSystem:
             letter.log(system=self.name, not_shown=self._dead_letter_log.held_back())
         self._tell_subscribers(letter)
 
-    def dropped(self, envelope: Envelope) -> None:
+    def _dropped(self, envelope: Envelope) -> None:
         """A full mailbox has thrown this out."""
         self.dead_letter(envelope, "dropped")
 
@@ -375,6 +380,13 @@ class ActorSystem:
         if cell is not None:
             cell.kill()
 
+    async def be_fair(self) -> None:
+        """Called by what may return without ever waiting: every 64th time the others run first, for 30 ns a call."""
+        self._in_a_row += 1
+        if self._in_a_row >= 64:
+            self._in_a_row = 0
+            await self.loop.checkpoint()
+
     async def wait(self, future: Future, deadline: float) -> None:
         """Wait for `future`, no longer than `deadline`."""
         entry = self.deadlines.at(deadline, future)
@@ -384,7 +396,7 @@ class ActorSystem:
             entry[1] = None
 
     @contextmanager
-    def waiting(self, address: Address, envelope: Envelope) -> Iterator[None]:
+    def _waiting(self, address: Address, envelope: Envelope) -> Iterator[None]:
         """Around a wait for room at `address`. Raises `MailboxFull` where it would never end.
 
         That is where the full mailbox belongs to the sender, or to an actor that waits for the sender.

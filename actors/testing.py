@@ -61,13 +61,13 @@ class Probe:
         overflow: Overflow | None = None,
     ) -> None:
         parent = system._root
-        name = parent._make_name(_Probed) if name is None else name
+        address = parent.free_address(_Probed) if name is None else parent.address.child(name)
         spec = ChildSpec(_Probed, name=name, capacity=capacity, overflow=overflow)
         self._system = system
-        self._cell = cell = _ProbeCell(system, spec, parent.address.child(name), parent)
+        self._cell = cell = _ProbeCell(system, spec, address, parent)
         self._taken: Envelope | None = None
         system.transport.bind(cell.address, cell.inlet)
-        system.cells[cell.address] = parent.cells[name] = cell
+        system.cells[address] = parent.cells[address] = cell
         system.publish(ActorStarted, cell.address)
 
     @property

@@ -20,7 +20,6 @@ from transport.eventloop import Future
 LANES: Final = len(Priority)
 CONTROL: Final = -1
 """The priority of control mail, which has a lane of its own."""
-_NOTHING: Final[deque[Envelope]] = deque(maxlen=0)
 _CLOSED: Final = -(1 << 62)  # so far under zero that no number of pops makes room again
 
 
@@ -45,6 +44,41 @@ def check_options(capacity: int | None, overflow: Overflow, ageing: int | None) 
             raise ValueError(f"{name}={value!r}: a whole number, at least 1")
     if not isinstance(overflow, Overflow):
         raise TypeError(f"overflow={overflow!r}: one of {', '.join(map(str, Overflow))}")
+
+
+def check_seconds(name: str, value: float) -> None:
+    """Raise `TypeError` or `ValueError` where the option `name` is not a time in seconds, at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}={value!r}: seconds, as a number")
+    if not value >= 0:
+        raise ValueError(f"{name}={value!r}: seconds, at least 0")
+
+
+class Lane:
+    """First in, first out, in two lists: what has `arrived` is turned round when nothing is `ready` any more.
+
+    Each message is moved once, so both ends cost the same as a deque's, and an empty lane is 0.2 KiB where
+    an empty deque is 0.7: that is a quarter of an idle actor (Hood and Melville, 1981).
+    """
+
+    __slots__ = ("arrived", "ready")
+
+    def __init__(self) -> None:
+        self.arrived: list[Envelope] = []
+        self.ready: list[Envelope] = []  # the next one is the last
+
+    def turn(self) -> list[Envelope]:
+        """Make what has arrived ready, where nothing else is; returns what is ready."""
+        if not self.ready:
+            self.arrived, self.ready = self.ready, self.arrived
+            self.ready.reverse()
+        return self.ready
+
+    def __len__(self) -> int:
+        return len(self.arrived) + len(self.ready)
+
+
+_NO_LANE: Final = Lane()
 
 
 class PriorityMailbox:
@@ -80,7 +114,8 @@ class PriorityMailbox:
         address: Address = ROOT,
         waiting: Callable[[Address, Envelope], AbstractContextManager[None]] | None = None,
     ) -> None:
-        check_options(capacity, overflow, ageing)
+        if type(capacity) is not int or capacity < 1 or type(overflow) is not Overflow or ageing is not None:
+            check_options(capacity, overflow, ageing)
         self.address = address
         self.capacity = capacity
         self.overflow = overflow
@@ -93,16 +128,16 @@ class PriorityMailbox:
         self._future = future
         self._dropped = dropped
         self._waiting = waiting
-        # Lanes come into being with their first message: an empty deque is 0.6 KiB, and most actors use one.
-        self._lanes: list[deque[Envelope] | None] = [None] * LANES
-        # No lane more urgent than `_best` has mail: popping from it needs no search, which halves a pop (100 -> 60 ns).
-        self._best: deque[Envelope] = _NOTHING
+        # Lanes come into being with their first message, as most actors use one.
+        self._lanes: list[Lane | None] = [None] * LANES
+        # No lane more urgent than `_best` has mail: taking from it needs no search, which halves a take (100 -> 60 ns).
+        self._best = _NO_LANE
         self._best_rank = LANES if ageing is None else -1
         self._parked: Future | None = None
         self.blocked: list[deque[tuple[Envelope, Future]]] | None = None
         """A lane per priority of senders that wait for room; None where nobody ever has."""
         self._ageing = ageing
-        self._passed = [0] * LANES if ageing is not None else []
+        self._passed = None if ageing is None else [0] * LANES
         self._arrivals: Iterator[int] | None = itertools.count() if overflow is Overflow.DROP_OLDEST else None
 
     # The sender's side ------------------------------------------------------------------------------------
@@ -127,8 +162,8 @@ class PriorityMailbox:
         priority = envelope.priority
         lane = self._lanes[priority]
         if lane is None:
-            lane = self._lanes[priority] = deque()
-        lane.append(envelope)
+            lane = self._lanes[priority] = Lane()
+        lane.arrived.append(envelope)
         if priority < self._best_rank:
             self._best, self._best_rank = lane, priority
         self.room -= 1
@@ -151,13 +186,13 @@ class PriorityMailbox:
                 case Overflow.REJECT:
                     raise self.full(envelope)
                 case Overflow.DROP_OLDEST:
-                    victim = min(filter(None, self._lanes), key=lambda lane: lane[0].arrival)
+                    victim = min(filter(None, self._lanes), key=lambda lane: lane.turn()[-1].arrival)
                 case Overflow.DROP_LOWEST:
                     if sum(map(len, filter(None, self._lanes[envelope.priority :]))) <= -self.room:
                         raise self.full(envelope)
                     victim = next(filter(None, reversed(self._lanes)))
             self.room += 1
-            self._dropped(victim.popleft())
+            self._dropped(victim.turn().pop())
 
     def post(self, envelope: Envelope) -> None:
         """Put control mail in: always accepted, ahead of every message."""
@@ -225,15 +260,22 @@ class PriorityMailbox:
         """As `pop`, but lets nobody in yet: `let_in` does, once it is sure that the envelope is not put back."""
         if self.control:
             return self.control.popleft()
-        lane: deque[Envelope] | None = self._best
-        if not lane:
-            if self.room == self.capacity:
-                return None
-            lane = self._next_lane()
-            if lane is None:
-                return None
+        lane = self._best
+        ready = lane.ready
+        if not ready:
+            if not lane.arrived:
+                if self.room == self.capacity:
+                    return None
+                lane = self._next_lane()
+                if lane is _NO_LANE:
+                    return None
+            ready = lane.ready
+            if not ready:  # lane.turn(), without a call: every ask of an idle actor comes this way
+                ready, lane.arrived = lane.arrived, ready
+                lane.ready = ready
+                ready.reverse()
         self.room += 1
-        return lane.popleft()
+        return ready.pop()
 
     def mail(self) -> Future:
         """What to await until there may be mail, or the mailbox is closed. Takes nothing; cancelling is safe."""
@@ -261,8 +303,8 @@ class PriorityMailbox:
             return
         lane = self._lanes[priority]
         if lane is None:
-            lane = self._lanes[priority] = deque()
-        lane.appendleft(envelope)
+            lane = self._lanes[priority] = Lane()
+        lane.turn().append(envelope)
         if priority < self._best_rank:
             self._best, self._best_rank = lane, priority
         self.room -= 1
@@ -297,26 +339,27 @@ class PriorityMailbox:
 
     # ------------------------------------------------------------------------------------------------------
 
-    def _next_lane(self) -> deque[Envelope] | None:
-        """The lane to pick from, None where there is no mail."""
+    def _next_lane(self) -> Lane:
+        """The lane to pick from, `_NO_LANE` where there is no mail."""
         if self._ageing is not None:
             return self._next_by_age(self._ageing)
         for rank, lane in enumerate(self._lanes):
             if lane:
                 self._best, self._best_rank = lane, rank
                 return lane
-        self._best_rank = LANES
-        return None
+        return _NO_LANE
 
-    def _next_by_age(self, bound: int) -> deque[Envelope] | None:
+    def _next_by_age(self, bound: int) -> Lane:
         """A lane passed over `bound` times, the least urgent first; otherwise the most urgent."""
-        queued = [rank for rank, lane in enumerate(self._lanes) if lane]
+        passed = self._passed
+        assert passed is not None
+        queued = {rank: lane for rank, lane in enumerate(self._lanes) if lane}
         if not queued:
-            return None
-        picked = next((rank for rank in reversed(queued) if self._passed[rank] >= bound), queued[0])
+            return _NO_LANE
+        picked = next((rank for rank in reversed(queued) if passed[rank] >= bound), next(iter(queued)))
         for rank in range(LANES):
             if rank == picked or rank not in queued:
-                self._passed[rank] = 0
+                passed[rank] = 0
             elif rank > picked:
-                self._passed[rank] += 1
-        return self._lanes[picked]
+                passed[rank] += 1
+        return queued[picked]

@@ -140,10 +140,11 @@ def test_no_bytes_take_memory_out_of_proportion(codec: Codec, bomb: bytes, kind:
     fields = ["unknown", *kind.__struct_fields__]
     for data in [bomb, *(b"\x81" + bytes([0xA0 + len(name)]) + name.encode() + bomb for name in fields)]:
         tracemalloc.start()
-        refusal(codec, kind, data)
+        text = refusal(codec, kind, data)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 100_000 + 100 * len(data)
+        assert len(text) < 300, "an error does not repeat what it was sent"
 
 
 @CODECS
@@ -190,6 +191,16 @@ def test_a_type_that_nobody_could_decode_is_a_codec_error_at_both_ends(codec: Co
         codec.encode(message)
     with pytest.raises(DecodeError):
         codec.decode(wire_name(type(message)), b"\x81\xa7foreign\x01")
+
+
+@CODECS
+@pytest.mark.parametrize("wrong", ["7", 7.0, None, b"7", [7], True], ids=repr)
+def test_nothing_is_taken_for_a_number_that_is_none(codec: Codec, wrong: Any) -> None:
+    class Loose(Message[None]):
+        value: Any
+
+    with pytest.raises(DecodeError):
+        codec.decode(wire_name(Positive), codec.encode(Loose(wrong)))
 
 
 @CODECS

@@ -15,7 +15,12 @@ LOOPS: Final = pytest.mark.parametrize("loop", ["trio", "asyncio", "uvloop"])
 
 
 def run_on(loop: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
-    """Run an async function to its end; time is virtual on trio."""
+    """Run an async function to its end; time is virtual on trio. One that hangs raises `TimeoutError`."""
+
+    async def main() -> T:
+        with anyio.fail_after(1_000 if loop == "trio" else 20):
+            return await function(*args)
+
     if loop == "trio":
-        return anyio.run(function, *args, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
-    return anyio.run(function, *args, backend="asyncio", backend_options={"use_uvloop": loop == "uvloop"})
+        return anyio.run(main, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
+    return anyio.run(main, backend="asyncio", backend_options={"use_uvloop": loop == "uvloop"})

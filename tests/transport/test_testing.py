@@ -19,7 +19,7 @@ from tests.transport.loops import LOOPS, run_on
 from transport.address import Address
 from transport.base import Inlet, Offer
 from transport.envelope import Envelope, Priority
-from transport.errors import ActorNotFound, DeliveryError, TransportClosed
+from transport.errors import ActorNotFound, ActorStopped, DeliveryError, TransportClosed
 from transport.memory import MemoryTransport
 from transport.message import Message
 from transport.middleware import Accept, Middleware
@@ -325,6 +325,10 @@ def test_an_ask_that_is_slow_on_its_way_times_out_as_an_ask() -> None:
 def test_to_tell_where_nobody_ever_lived_is_not_to_tell_one_who_has_stopped() -> None:
     async def body() -> None:
         async with ActorSystem("nobody", transport=FaultyTransport(MemoryTransport(), [])) as system:
+            ref = await system.spawn(Counting, [])
+            await ref.stop()
+            with pytest.raises(ActorStopped):
+                await ref.tell(Count(1))
             with pytest.raises(ActorNotFound):
                 await system.ref("/nobody", Counting).tell(Count(1))
 
