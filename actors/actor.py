@@ -115,6 +115,7 @@ class Actor:
         for kind, handler in table.items():
             override = cls.__dict__.get(handler.function.__name__)
             if inspect.isfunction(override) and "__handles__" not in override.__dict__:
+                _check_reply(cls, kind, override)
                 declared[kind] = _handler(kind, override, handler.concurrency, handler.attempts)
         seen: dict[type, str] = {}
         for method in cls.__dict__.values():

@@ -296,7 +296,6 @@ class Cell:
             and self.parent.may_restart()
         ):
             self.system.publish(ActorRestarted, self.address, 0.0, exit.error)
-            self.interruptible = True
             return True
         return False
 

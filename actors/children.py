@@ -75,7 +75,7 @@ class Children:
             raise
         if exit is not None:
             self._bury(cell, exit)
-            why = describe(exit.error) or exit.reason
+            why = describe(exit.error) if exit.reason == "failed" else exit.reason
             raise SpawnError(f"{spec.actor.__name__} at {cell.address} did not start: {why}") from exit.error
         return cell.ref
 

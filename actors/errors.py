@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import traceback as _traceback
 
-from transport.errors import ActorsError
-
-
-def text_of(error: BaseException) -> str:
-    """The error's own text; its class must not be trusted to have one."""
-    try:
-        return str(error)
-    except Exception as broken:  # noqa: BLE001  # a failing __str__ is not the runtime's failure
-        return f"<no text: its __str__ raised {type(broken).__name__}>"
+from transport.errors import ActorsError, text_of
 
 
 class AskTimeout(ActorsError, TimeoutError):

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import msgspec
 import structlog
 
-from actors.errors import text_of
 from transport.address import Address
+from transport.errors import text_of
 from transport.message import Message
 
 
@@ -129,6 +129,11 @@ class DeadLetter(Event, frozen=True):
             "sender": None if self.sender is None else str(self.sender),
             "cause": describe(self.cause),
         }
+
+
+def log_dead_letters(not_shown: int, system: str) -> None:
+    """Write how many dead letters the log has held back."""
+    _logger().warning("dead letters", not_shown=not_shown, system=system)
 
 
 class Throttle:

@@ -16,7 +16,7 @@ from actors.cell import Background, Cell, Turn, call_handler
 from actors.children import Children
 from actors.deadlines import Deadlines
 from actors.errors import AskTimeout, HandlerFailed
-from actors.events import DeadLetter, Event, Throttle
+from actors.events import DeadLetter, Event, Throttle, log_dead_letters
 from actors.pool import Routing, round_robin
 from actors.ref import ActorRef, current
 from actors.supervision import AutoShutdown, Backoff, Restart, RestartWindow, Strategy
@@ -96,7 +96,7 @@ class ActorSystem:
         self.deliver = None if deliver is call_handler else deliver
         self.loop = self.future = self.now = self.deadlines = self._root = _NotRunning(name)  # type: ignore[assignment]
         self._intensity, self._period, self._drain = intensity, period, drain
-        self._subscribers: dict[type[Event], list[Callable[[Any], None]]] = {}
+        self._subscribers: dict[type[Event], dict[object, Callable[[Any], None]]] = {}
         self._dead_letter_log = Throttle()
         self._failure: BaseException | None = None
         self._emptied: anyio.Event | None = None
@@ -131,6 +131,8 @@ class ActorSystem:
                 await self._wait_idle()
             await self._root.stop()
             await self.transport.close()
+        if not_shown := self._dead_letter_log.held_back():
+            log_dead_letters(not_shown, self.name)
         self._clock.cancel()
         await self._tasks.__aexit__(None, None, None)
         if self._failure is not None:
@@ -277,9 +279,10 @@ class ActorSystem:
 
         The callback runs in the turn in which the event happens; keep it short. What it raises ends the system.
         """
-        subscribers = self._subscribers.setdefault(event, [])
-        subscribers.append(callback)
-        return lambda: subscribers.remove(callback)
+        subscribers = self._subscribers.setdefault(event, {})
+        subscription = object()
+        subscribers[subscription] = callback
+        return lambda: subscribers.pop(subscription, None) and None
 
     def publish(self, event: type[Event], *facts: Any) -> None:
         """Make the event, where anybody wants it: subscribers, or the log from level warning up."""
@@ -290,10 +293,10 @@ class ActorSystem:
 
     def _tell_subscribers(self, fact: Event) -> None:
         for kind in (type(fact), Event):
-            for callback in list(self._subscribers.get(kind, ())):
+            for callback in list(self._subscribers.get(kind, {}).values()):
                 try:
                     callback(fact)
-                except Exception as error:  # noqa: BLE001  # nobody else could handle it
+                except BaseException as error:  # noqa: BLE001  # it comes out of the system's `async with`
                     self.fail(error)
 
     # What becomes of messages ----------------------------------------------------------------------------

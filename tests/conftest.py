@@ -10,8 +10,9 @@ import structlog
 from hypothesis import HealthCheck, settings
 from trio.testing import MockClock
 
-settings.register_profile("default", max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("soak", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = [HealthCheck.too_slow]
+settings.register_profile("default", max_examples=100, deadline=None, derandomize=True, suppress_health_check=SLOW)
+settings.register_profile("soak", max_examples=5_000, deadline=None, suppress_health_check=SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 VIRTUAL: Any = "virtual"

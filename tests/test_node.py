@@ -660,7 +660,7 @@ def test_on_a_terminal_the_log_is_for_people_and_obeys_nobody(tmp_path: Path) ->
     code, shown = on_a_terminal(tmp_path)
     assert code == 1
     assert "\x1b[1mnode failed" in shown
-    assert r"redis://joe:***@host is down\\n\\x1b[2J" in shown
+    assert r"redis://joe:***@host is down\\x0a\\x1b[2J" in shown
     assert "secret" not in shown
     assert "\x1b[2J" not in shown
 

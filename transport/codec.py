@@ -87,5 +87,8 @@ def _from_wire(kind: type, value: Any) -> Address:
 
 
 def _detail(error: Exception) -> str:
-    text = f"{error}" if isinstance(error, msgspec.MsgspecError) else f"{type(error).__name__}: {error}"
+    try:
+        text = str(error) if isinstance(error, msgspec.MsgspecError) else f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  # its own __str__ raised; whoever decodes expects a CodecError and nothing else
+        text = type(error).__name__
     return text if len(text) <= _LONGEST_DETAIL else f"{text[:_LONGEST_DETAIL]}..."

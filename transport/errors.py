@@ -8,6 +8,14 @@ if TYPE_CHECKING:
     from transport.envelope import Envelope
 
 
+def text_of(error: BaseException) -> str:
+    """The error's own text; its class must not be trusted to have one."""
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001  # a failing __str__ is not the runtime's failure
+        return f"<no text: its __str__ raised {type(broken).__name__}>"
+
+
 class ActorsError(Exception):
     """The base of every error this runtime raises on purpose."""
 

@@ -337,6 +337,7 @@ async def test_a_late_reply_reaches_nobody_and_is_not_kept() -> None:
         with pytest.raises(AskTimeout):
             await late.ask(Ask(), timeout=0.01)
         assert isinstance(await late.ask(Ask(), timeout=5.0), Big)
+        await anyio.wait_all_tasks_blocked()
         gc.collect()
         assert [each() for each in replies] == [None, None]
         assert not left_behind(system)

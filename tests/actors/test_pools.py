@@ -152,8 +152,8 @@ def test_least_loaded_picks_the_one_with_the_least_to_do(size: int, steps: list[
                 else:
                     await anyio.wait_all_tasks_blocked()
                 working = [each for each in working if not (done[each].is_set() and each in doers)]
-            for event in done.values():
-                event.set()
+            for each in done.values():
+                each.set()
 
     in_virtual_time(main)
     told = [number for number, step in enumerate(steps) if step == "tell"]
@@ -286,8 +286,8 @@ async def test_stopping_a_pool_drains_every_worker_and_takes_no_more(system: Act
         await anyio.wait_all_tasks_blocked()
         with pytest.raises(ActorStopped):
             await pool.tell(Who())
-        for event in done.values():
-            event.set()
+        for each in done.values():
+            each.set()
     assert [(await receipt.wait()).fate for receipt in receipts] == ["handled"] * 6
     assert not system.cells
 
@@ -485,11 +485,11 @@ async def test_a_full_worker_that_tells_its_own_pool_does_not_hang(system: Actor
     class Chatty(Worker):
         @handles(Fail)
         async def fail(self, _: Fail) -> None:
-            for _ in range(3):
-                await self.system.ref("/p").tell(Who())
+            for number in range(3):
+                await self.system.ref("/p").tell(Who(key=number))
 
     pool = await system.pool(Chatty, size=1, name="p", capacity=2)
-    with pytest.raises(HandlerFailed, match="MailboxFull: .*2 messages waiting"):
+    with pytest.raises(HandlerFailed, match=r"MailboxFull: .*2 messages waiting"):
         await pool.ask(Fail(), timeout=1.0)
 
 
@@ -505,8 +505,8 @@ async def test_a_full_worker_is_full_by_its_own_policy(system: ActorSystem) -> N
     with pytest.raises(MailboxFull, match="has 1 messages waiting") as caught:
         await pool.tell(Who())
     assert caught.value.depth == 1
-    for event in done.values():
-        event.set()
+    for each in done.values():
+        each.set()
 
 
 async def test_a_sender_waits_for_room_at_the_worker_that_was_chosen(system: ActorSystem) -> None:

@@ -26,14 +26,14 @@ backoffs = st.builds(
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_who_comes_back(reason: Reason) -> None:
-    back = {restart for restart in Restart if restarts(restart, Exit(reason))}
-    assert back == {
+    expected: dict[Reason, set[Restart]] = {
         "stopped": set(),  # ordered: never undone
         "killed": set(),
         "finished": {Restart.PERMANENT},
         "failed": {Restart.PERMANENT, Restart.TRANSIENT},
         "restarting": {Restart.PERMANENT, Restart.TRANSIENT},
-    }[reason]
+    }
+    assert {restart for restart in Restart if restarts(restart, Exit(reason))} == expected[reason]
 
 
 @given(st.lists(st.integers(), min_size=1, max_size=8, unique=True), st.data())
@@ -48,7 +48,9 @@ def test_whom_a_failure_takes_down(children: list[int], data: st.DataObject) -> 
 @given(st.integers(0, 5), st.integers(1, 40).map(lambda eighths: eighths / 8), gaps)
 def test_restarts_in_any_period_never_exceed_the_intensity(intensity: int, period: float, gaps: list[float]) -> None:
     window = RestartWindow(intensity, period)
-    now, granted, asked = 1_000.0, [], []
+    now = 1_000.0
+    granted: list[float] = []
+    asked: list[float] = []
     for gap in gaps:
         now += gap
         recent = [when for when in asked if now - when <= period]

@@ -1,6 +1,6 @@
 """`actors.testing`: what a probe takes and answers, what fails a test, and time that jumps."""
 
-# ruff: noqa: PT012  # it is leaving the system that raises, so the whole `async with` stands in `pytest.raises`
+# it is leaving the system that raises, so the whole `async with` stands in `pytest.raises`
 
 from __future__ import annotations
 

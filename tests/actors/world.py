@@ -382,8 +382,8 @@ class World(Middleware):
             case None:
                 assert record.step.patience is not None or record.sender.startswith("/"), "nobody cancelled it"
             case HandlerFailed() as error:
-                assert record.reason in ("failed", "killed")
-                assert error.__cause__ is record.letters[0].cause
+                assert record.reason == ("killed" if error.kind == "Killed" else "failed")
+                assert record.reason == "killed" or error.__cause__ is record.letters[0].cause
             case No():
                 assert record.reason == "refused"
             case AskTimeout():

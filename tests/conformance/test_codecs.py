@@ -116,7 +116,8 @@ edits = st.builds(
 @given(message=messages, edits=st.lists(edits, max_size=4), kind=st.none() | st.sampled_from(KINDS))
 @example(message=Leaf("\xff" * 3), edits=[Edit(0, 400, b"\x81\xa5value\xa2\xff\xfe")], kind=None)
 @example(message=Nothing(), edits=[Edit(0, 1, b"\x81\xa1x" + b"\x91" * 60_000)], kind=None)
-@example(message=Positive(1), edits=[Edit(0, 400, b"\x81\xa5value\x00")], kind=None)
+@example(message=Positive(2), edits=[Edit(0, 400, b"\x81\xa5value\x00")], kind=None)
+@example(message=Positive(2), edits=[Edit(0, 400, b"\x81\xa5value\x01")], kind=None)
 def test_damaged_bytes_make_a_message_or_a_codec_error(
     codec: Codec, message: Message[Any], edits: list[Edit], kind: type[Message[Any]] | None
 ) -> None:

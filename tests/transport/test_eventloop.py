@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal
 
 import anyio
@@ -20,10 +20,28 @@ pytestmark = pytest.mark.anyio
 
 async def on_loop(function: Callable[[EventLoop], Awaitable[None]]) -> None:
     """Run `function` with the primitives of the running loop, then cancel what it has left running."""
-    with anyio.fail_after(5):
-        async with anyio.create_task_group() as tasks:
-            await function(current_event_loop(tasks))
-            tasks.cancel_scope.cancel()
+    async with anyio.create_task_group() as tasks:
+        loop = Loop(current_event_loop(tasks))
+        try:
+            with anyio.fail_after(5):
+                await function(loop)
+        finally:
+            for task in loop.started:
+                task.cancel()
+
+
+class Loop:
+    """An event loop that remembers the tasks it has started."""
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+        self.future, self.now = loop.future, loop.now
+        self.cancelled, self.absorb, self.checkpoint = loop.cancelled, loop.absorb, loop.checkpoint
+        self.started: list[Task] = []
+
+    def start(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> Task:
+        self.started.append(self._loop.start(function, name))
+        return self.started[-1]
 
 
 async def settle() -> None:
@@ -148,6 +166,27 @@ async def test_a_task_runs_beside_and_ends_when_cancelled() -> None:
     await on_loop(body)
 
 
+async def test_a_task_ends_by_its_own_cancellation_only_not_by_that_of_what_surrounds_it() -> None:
+    ended: list[str] = []
+
+    async def run() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append("ended")
+
+    async with anyio.create_task_group() as tasks:
+        task = current_event_loop(tasks).start(run, "runs")
+        await settle()
+        tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await settle()
+            before = list(ended)
+            task.cancel()
+            await settle()
+    assert (before, ended) == ([], ["ended"])
+
+
 async def test_a_task_that_swallows_its_cancellation_can_be_cancelled_again() -> None:
     async def body(loop: EventLoop) -> None:
         ended: list[bool] = []
@@ -201,8 +240,9 @@ async def test_a_checkpoint_lets_the_others_run_once() -> None:
 
         loop.start(taking_turns("a"), "a")
         loop.start(taking_turns("b"), "b")
-        while len(turns) < 6:
+        for _ in range(10):
             await loop.checkpoint()
+        assert len(turns) == 6
         assert [set(turns[at : at + 2]) for at in (0, 2, 4)] == [{"a", "b"}] * 3
 
     await on_loop(body)
@@ -297,5 +337,29 @@ def test_on_asyncio_a_cancelled_thing_that_is_awaited_is_no_cancellation_of_the_
         loop.start(run, "runs")
         await settle()
         assert seen == [False]
+
+    run_on(loop, on_loop, body)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_on_asyncio_a_task_is_not_being_cancelled_any_more_once_it_has_absorbed_that(loop: str) -> None:
+    async def body(loop: EventLoop) -> None:
+        seen: list[bool] = []
+
+        async def run() -> None:
+            try:
+                await anyio.sleep_forever()
+            except asyncio.CancelledError:
+                seen.append(loop.cancelled())
+                with anyio.CancelScope(shield=True):
+                    await loop.absorb()
+                seen.append(loop.cancelled())
+
+        task = loop.start(run, "runs")
+        await settle()
+        task.cancel()
+        task.cancel()
+        await settle()
+        assert seen == [True, False]
 
     run_on(loop, on_loop, body)

@@ -27,7 +27,7 @@ from transport.address import Address
 from transport.envelope import Envelope, Priority
 from transport.errors import ActorStopped, DeliveryError, MailboxFull
 from transport.eventloop import EventLoop, Future, current_event_loop
-from transport.mailbox import CONTROL, Overflow, PriorityMailbox
+from transport.mailbox import CONTROL, Overflow, PriorityMailbox, check_seconds
 from transport.message import Message
 
 HERE = Address("/here")
@@ -288,10 +288,12 @@ class MailboxMachine(RuleBasedStateMachine):
 
     @rule(drain=st.booleans())
     def close_or_reopen(self, drain: bool) -> None:
-        if self.model.closed:
-            self.mailbox.reopen()
-        else:
-            self.mailbox.close()
+        for _ in range(2):  # twice is once
+            if self.model.closed:
+                self.mailbox.reopen()
+            else:
+                self.mailbox.close()
+        if not self.model.closed:
             self.consumer_wakes()
         self.model.closed = not self.model.closed
         if drain and self.model.closed:
@@ -670,3 +672,21 @@ def test_an_ask_is_answered_at_once_only_by_a_consumer_that_waits_and_has_no_mai
 def test_options_that_make_no_sense_are_errors(options: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         new_mailbox(**options)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (-1, ValueError),
+        (-0.1, ValueError),
+        (float("nan"), ValueError),
+        ("1", TypeError),
+        (None, TypeError),
+        (True, TypeError),
+    ],
+)
+def test_what_is_no_time_in_seconds_is_an_error(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"shutdown=.*: seconds, "):
+        check_seconds("shutdown", value)
+    for fine in (0, 1, 0.5, inf):
+        check_seconds("shutdown", fine)
