@@ -169,15 +169,15 @@ class Cell:
                     handler: Handler | None = handlers[type(message)]
                 except KeyError:
                     handler = find_handler(self.spec.actor, type(message))
-                if handler is not None and handler.concurrency > 1 and not self.has_turn_for(handler):
+                if handler is None:
+                    exit = self.control_or_unhandled(envelope)  # noqa: A001
+                    continue
+                if handler.concurrency > 1 and not self.has_turn_for(handler):
                     mailbox.put_back(envelope)
                     await mailbox.mail()  # a turn that ends wakes the mailbox, and so does control mail
                     continue
                 if mailbox.blocked is not None:
                     mailbox.let_in()
-                if handler is None:
-                    exit = self.control_or_unhandled(envelope)  # noqa: A001
-                    continue
                 reply, deadline = envelope.reply, envelope.deadline
                 if deadline is not None and (deadline <= now() or (reply is not None and reply.done())):
                     self.too_late(envelope)
@@ -458,6 +458,7 @@ class Cell:
         """Control mail that ends the incarnation; or a type without a handler: a dead letter, and the actor goes on."""
         if isinstance(envelope.message, Exit):
             return envelope.message
+        self.mailbox.let_in()
         kinds = ", ".join(sorted(kind.__name__ for kind in self.spec.actor.__handlers__)) or "nothing"
         who, kind = f"{self.spec.actor.__name__} at {self.address}", type(envelope.message).__name__
         error = DeliveryError(f"{who} does not handle {kind}; it handles {kinds}", envelope)

@@ -108,14 +108,13 @@ class ActorRef(Generic[A_co]):
         if priority is not NORMAL:
             priority = Priority(priority)
         turn = current.get()
-        cause = None if turn is None else turn.envelope
-        if turn is None or cause is None:
-            sender = None if turn is None else turn.address
-            envelope = Envelope(message, self.address, priority, sender, correlation_id)
+        if turn is None:
+            envelope = Envelope(message, self.address, priority, None, correlation_id)
+        elif (cause := turn.envelope) is None:
+            envelope = Envelope(message, self.address, priority, turn.address, correlation_id)
         else:
-            envelope = Envelope(
-                message, self.address, priority, turn.address, correlation_id or cause.correlation_id, cause.message_id
-            )
+            correlation_id = correlation_id or cause.correlation_id
+            envelope = Envelope(message, self.address, priority, turn.address, correlation_id, cause.message_id)
         if ttl is not None:
             check_seconds("ttl", ttl)
             envelope.deadline = self._system.now() + ttl

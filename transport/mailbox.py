@@ -144,14 +144,15 @@ class PriorityMailbox:
 
     def offer(self, envelope: Envelope) -> bool:
         """Accept `envelope` now, or answer False and change nothing (full, closed)."""
-        if self.room <= 0:
+        room = self.room
+        if room <= 0:
             return False
         parked = self._parked
         if parked is not None and not parked.done():
             if (
                 self.at_once is not None
                 and envelope.reply_by != inf  # an ask, and not a tell with a receipt
-                and self.room == self.capacity
+                and room == self.capacity
                 and self.at_once(envelope)
             ):
                 return True
@@ -166,7 +167,7 @@ class PriorityMailbox:
         lane.arrived.append(envelope)
         if priority < self._best_rank:
             self._best, self._best_rank = lane, priority
-        self.room -= 1
+        self.room = room - 1
         return True
 
     async def put(self, envelope: Envelope) -> None:
