@@ -18,8 +18,9 @@ from transport.message import Message
 
 if TYPE_CHECKING:
     from actors.actor import Actor
-    from actors.cell import Background, Cell, Turn
+    from actors.cell import Cell
     from actors.system import ActorSystem
+    from actors.turn import Background, Turn
 
 A_co = TypeVar("A_co", bound="Actor", covariant=True)
 R = TypeVar("R")

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar, overload
 import anyio
 
 from actors.actor import Actor
-from actors.cell import Background, Cell, Turn, call_handler
+from actors.cell import Cell
 from actors.children import Children
 from actors.deadlines import Deadlines
 from actors.errors import AskTimeout, HandlerFailed
@@ -21,6 +21,7 @@ from actors.pool import Routing, round_robin
 from actors.ref import ActorRef, current
 from actors.supervision import AutoShutdown, Backoff, Restart, RestartWindow, Strategy
 from actors.supervisor import ChildSpec, Supervisor
+from actors.turn import Background, Turn, call_handler
 from transport.address import ROOT, Address
 from transport.base import Transport
 from transport.envelope import Envelope, Failed, Fate, Outcome

@@ -8,6 +8,7 @@ from tests.actors.schedules import Schedule, schedules
 from tests.actors.world import play
 
 EXAMPLES = settings().max_examples  # 100, or what the profile says
+pytestmark = pytest.mark.timeout(400)  # Hypothesis takes up to 300 s to make a failing schedule short
 
 
 @settings(max_examples=5 * EXAMPLES)

@@ -241,13 +241,14 @@ async def test_leaving_waits_for_the_drain_time_and_no_longer(log: list[str]) ->
 async def test_an_error_of_the_body_comes_out_as_itself_after_the_same_stop(log: list[str]) -> None:
     error = LookupError("the body's own")
     with pytest.raises(LookupError) as caught:  # the whole block is what raises
-        async with ActorSystem() as system:
+        async with takes(0.0, 1.0), ActorSystem(drain=1_000.0) as system:
             await system.spawn(Parent, log, name="a")
+            await (await system.spawn(Worker, log, name="busy", shutdown=SOON)).tell(Hang())
             b = await system.spawn(Worker, log, name="b")
             await b.tell(Note())
             raise error
     assert caught.value is error
-    assert log[-5:] == ["b: note", "b stopped", "a21 stopped", "a1 stopped", "a stopped"]
+    assert log[-6:] == ["b: note", "b stopped", "busy killed", "a21 stopped", "a1 stopped", "a stopped"]
     assert not system.cells
 
 
@@ -478,6 +479,17 @@ async def test_kill_ends_it_at_once_with_everybody_below(system: ActorSystem, lo
     assert not system.cells
 
 
+async def test_a_kill_hurries_a_stop_that_waits_for_somebody_below(system: ActorSystem, log: list[str]) -> None:
+    parent = await system.spawn(Parent, log, name="p", shutdown=1_000.0)
+    await system.ref("/p/p2/p21").tell(Hang())
+    await anyio.wait_all_tasks_blocked()
+    async with takes(0.0, 1.0), anyio.create_task_group() as tasks:
+        tasks.start_soon(parent.stop)
+        await anyio.wait_all_tasks_blocked()
+        parent.kill()
+    assert log[-3:] == ["p21 killed", "p1 killed", "p killed"]
+
+
 @pytest.mark.parametrize("hooks", [False, True])
 async def test_a_kill_in_the_middle_of_a_drain_ends_it(log: list[str], hooks: bool) -> None:
     """At any step after the failure that makes a fresh instance go on with the rest."""
@@ -647,21 +659,28 @@ async def test_a_stopping_supervisor_starts_nobody(system: ActorSystem, log: lis
     assert log == ["a starts", "b starts", "a failed", "b stopped"]
 
 
+@pytest.mark.parametrize("place", [0, 1])
 async def test_a_child_that_fails_while_its_parent_stops_is_nobodys_failure(
-    system: ActorSystem, log: list[str]
+    system: ActorSystem, log: list[str], place: int
 ) -> None:
-    gate = anyio.Event()
+    """Neither that of the one being stopped, the last, nor that of the first, whose turn comes later."""
+    gates = [anyio.Event(), anyio.Event()]
     events = record(system, SupervisorGaveUp, ActorRestarted, Ended)
-    supervisor = await system.supervise(ChildSpec(Worker, log, gate, name="w"), intensity=0, name="s")
-    for each in (Gate(), Fail()):
-        await system.ref("/s/w").tell(each)
+    specs = [ChildSpec(Worker, log, gate, name=f"w{number}") for number, gate in enumerate(gates)]
+    supervisor = await system.supervise(*specs, intensity=0, name="s")
+    for number in range(2):
+        await system.ref(f"/s/w{number}").tell(Gate())
+    await system.ref(f"/s/w{place}").tell(Fail())
     await anyio.wait_all_tasks_blocked()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(supervisor.stop)
         await anyio.wait_all_tasks_blocked()
-        gate.set()
-    assert [(type(fact), fact.address) for fact in events] == [(Ended, "/s/w"), (Ended, "/s")]
-    assert events[1].reason == "stopped"
+        for number in range(2):
+            gates[(place + number) % 2].set()
+            await anyio.wait_all_tasks_blocked()
+    assert {type(fact) for fact in events} == {Ended}
+    assert [fact.address for fact in events][-1] == "/s"
+    assert events[-1].reason == "stopped"
 
 
 async def test_an_actor_that_is_giving_up_spawns_nobody(system: ActorSystem, log: list[str]) -> None:

@@ -226,23 +226,26 @@ class MailboxMachine(RuleBasedStateMachine):
 
     # The consumer
 
+    def pick(self, take: Callable[[], Envelope | None]) -> Envelope | None:
+        """The next envelope, which is the model's too and keeps invariant 3."""
+        low, control = bool(self.model.lanes[Priority.LOW]), bool(self.model.control)
+        envelope = take()
+        assert envelope is self.model.pop()
+        if envelope is not None and not control:
+            self.low_waits = self.low_waits + 1 if low and envelope.priority != Priority.LOW else 0
+            if self.model.ageing is not None:
+                assert self.low_waits <= self.model.ageing
+            else:
+                assert not any(self.model.lanes[p] for p in Priority if p < envelope.priority)
+        return envelope
+
     @precondition(lambda self: self.consumer is None)
     @rule(times=st.integers(1, 4), keep=st.booleans())
     def pop(self, times: int, keep: bool) -> None:
         for _ in range(times):
-            low, control = bool(self.model.lanes[Priority.LOW]), bool(self.model.control)
-            envelope = self.mailbox.pop()
-            assert envelope is self.model.pop()
-            if envelope is None:
-                return
-            if keep:
+            envelope = self.pick(self.mailbox.pop)
+            if keep and envelope is not None:
                 self.in_hand.append(envelope)
-            if not control:  # invariant 3
-                self.low_waits = self.low_waits + 1 if low and envelope.priority != Priority.LOW else 0
-                if self.model.ageing is not None:
-                    assert self.low_waits <= self.model.ageing
-                else:
-                    assert not any(self.model.lanes[p] for p in Priority if p < envelope.priority)
 
     @precondition(lambda self: self.consumer is None and self.in_hand)
     @rule()
@@ -278,8 +281,7 @@ class MailboxMachine(RuleBasedStateMachine):
     @rule()
     def look(self) -> None:
         """Take the next, and put it back at once."""
-        envelope = self.mailbox.take()
-        assert envelope is self.model.pop()
+        envelope = self.pick(self.mailbox.take)
         if envelope is not None:
             self.in_hand.append(envelope)
             self.put_back_last()
