@@ -304,7 +304,8 @@ class Cell:
         """Call the hook, for at most the actor's shutdown time."""
         try:
             with anyio.fail_after(self.spec.shutdown):
-                await getattr(instance, hook)(exit.error if hook == "on_restart" else exit.reason)
+                reason = "killed" if self.order == "killed" else exit.reason  # it may have been killed meanwhile
+                await getattr(instance, hook)(exit.error if hook == "on_restart" else reason)
         except BaseException as error:  # noqa: BLE001  # the actor ends all the same
             if is_fatal(error):
                 self.system.fail(error)
