@@ -58,7 +58,6 @@ class Cell:
         "envelope",
         "failed_at",
         "failures",
-        "handled",
         "inlet",
         "instance",
         "interruptible",
@@ -93,7 +92,6 @@ class Cell:
         self.instance: Actor | None = None
         self.envelope: Envelope | None = None
         """The message being handled, if it is one of those handled one at a time."""
-        self.handled = 0
         self.task: Task | None = None
         """The task of the running incarnation; None between two."""
         self.order: Reason | None = None
@@ -201,7 +199,6 @@ class Cell:
                     if self.envelope is not envelope:
                         self.put_aside(envelope)
                     else:
-                        self.handled += 1
                         if reply is not None and not reply.done():
                             reply.set_result(result)
                         if settled:
@@ -423,7 +420,6 @@ class Cell:
         """
         system = self.system
         if isinstance(error, Refusal):
-            self.handled += 1
             system.settle(envelope, Outcome("handled", "refused", error), error)
             return None
         exit = self.blame(error)  # noqa: A001
@@ -484,7 +480,6 @@ class Cell:
             if self.envelope is not envelope:
                 self.put_aside(envelope)
             else:
-                self.handled += 1
                 envelope.reply.set_result(result)  # type: ignore[union-attr]  # only asks are answered at once
         finally:
             current.reset(turn)
@@ -549,6 +544,8 @@ class Cell:
 
     def gate(self) -> Inlet:
         """Where senders put their mail: the mailbox itself, or the middleware before it."""
+        if not self.system.middleware:
+            return self.mailbox
         put = self.mailbox.put
         accept = compose_accept(self.system.middleware, put)
         return self.mailbox if accept is put else Gate(accept)

@@ -62,7 +62,8 @@ class Children:
 
     async def start(self, spec: ChildSpec[A]) -> ActorRef[A]:
         """Start a child and add it. Raises `SpawnError` (the cause is chained), `AddressInUse`, `ValueError`."""
-        await self._system.be_fair()
+        if self._system.turn_is_long():
+            await self._system.loop.checkpoint()
         if self._closing:
             raise SpawnError(f"{self.address} is stopping and starts no {spec.actor.__name__}")
         address = self.free_address(spec.actor) if spec.name is None else self.address.child(spec.name)

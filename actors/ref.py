@@ -182,7 +182,8 @@ class ActorRef(Generic[A_co]):
                     await self._send(envelope)
             if future.done():
                 result = future.result()
-                await system.be_fair()
+                if system.turn_is_long():
+                    await system.loop.checkpoint()
             else:
                 entry = system.deadlines.at(deadline, future)
                 result = await future

@@ -191,7 +191,7 @@ class ActorSystem:
 
         Raises `SpawnError` (the cause is chained), `AddressInUse`, or `ValueError` for a bad name or option.
         """
-        return await self.start(
+        return await self._root.start(
             ChildSpec(
                 actor, *args, name=name, restart=restart, backoff=backoff, shutdown=shutdown,
                 capacity=capacity, overflow=overflow, **kwargs,
@@ -384,12 +384,10 @@ class ActorSystem:
         if cell is not None:
             cell.kill()
 
-    async def be_fair(self) -> None:
-        """Called by what may return without ever waiting: every 64th time the others run first, for 30 ns a call."""
-        self._in_a_row += 1
-        if self._in_a_row >= 64:
-            self._in_a_row = 0
-            await self.loop.checkpoint()
+    def turn_is_long(self) -> bool:
+        """Asked by what may return without ever waiting: every 64th time the others should run first."""
+        self._in_a_row = (self._in_a_row + 1) % 64
+        return not self._in_a_row
 
     async def wait(self, future: Future, deadline: float) -> None:
         """Wait for `future`, no longer than `deadline`."""

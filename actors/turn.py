@@ -63,7 +63,6 @@ class Turn:
                 if self.envelope is None:
                     cell.put_aside(envelope)
                 else:
-                    cell.handled += 1
                     system.succeeded(envelope, result)
         except BaseException as error:  # noqa: BLE001  # failed() tells what it is
             exit = cell.failed(envelope, handler, error)  # noqa: A001

@@ -35,6 +35,7 @@ from actors import (
 )
 from actors.testing import StrictSystem, run_virtual
 from tests.actors.waiting import until
+from tests.conftest import VIRTUAL
 
 pytestmark = pytest.mark.anyio
 
@@ -305,6 +306,7 @@ async def test_nested_asks_inherit_what_is_left() -> None:
         assert 9.0 < left < 10.0 - 3 * 0.01
 
 
+@pytest.mark.parametrize("anyio_backend", [VIRTUAL], indirect=True)
 async def test_when_the_outermost_time_is_up_nobody_goes_on_asking() -> None:
     async with StrictSystem() as system:
         links = [await system.spawn(Link) for _ in range(4)]
@@ -356,6 +358,28 @@ async def test_work_whose_asker_has_gone_is_not_started() -> None:
         await system.expect_dead_letter(Add, reason="expired")
         await system.expect_dead_letter(Add, reason="abandoned")
         assert not left_behind(system)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+@pytest.mark.parametrize("checkpoints", range(6))
+async def test_a_handler_never_starts_after_its_asker_was_cancelled(checkpoints: int, concurrency: int) -> None:
+    class Starter(Actor):
+        @handles(Add, concurrency=concurrency)
+        async def add(self, message: Add) -> int:
+            assert message.number == 2 or not asking.cancel_scope.cancel_called, "started although its asker had gone"
+            await anyio.lowlevel.checkpoint()
+            return message.number
+
+    async with ActorSystem() as system:
+        starter = await system.spawn(Starter)
+        await anyio.lowlevel.checkpoint()
+        async with anyio.create_task_group() as asking:
+            asking.start_soon(starter.ask, Add(1))
+            for _ in range(checkpoints):
+                await anyio.lowlevel.checkpoint()
+            asking.cancel_scope.cancel()
+        assert await starter.ask(Add(2)) == 2
+        assert system.dead_letters.keys() <= {"abandoned"}
 
 
 @pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": uvloop}) for uvloop in (False, True)])
@@ -501,10 +525,11 @@ class Visitor(Node):
     async def visit(self, message: Visit) -> str:
         with pytest.raises(AskTimeout):
             await message.to.ask(Through([]), timeout=0.0)
+        assert await message.to.ask(Through([])) == "end"
         return "back"
 
 
-async def test_an_ask_that_never_began_closes_no_circle_later() -> None:
+async def test_an_ask_that_is_over_or_never_began_closes_no_circle_later() -> None:
     async with nodes("b") as (system, (b,)):
         visitor = await system.spawn(Visitor)
         assert await visitor.ask(Visit(b)) == "back"

@@ -10,10 +10,13 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.lowlevel import current_clock
+from trio.testing import MockClock
 
 from actors import Actor, ActorSystem, Message, handles
 from actors.testing import StrictSystem, run_virtual
 from tests.actors.waiting import until
+from tests.conftest import VIRTUAL
 
 # A model of the timers of one actor ---------------------------------------------------------------------------
 
@@ -195,6 +198,28 @@ async def test_an_actor_that_is_slower_than_its_timer_misses_ticks() -> None:
         await (await heart.tell(Busy("done"), receipt=True)).wait(5.0)
         assert len(system.cells[heart.address].mailbox.control or ()) + len(beats) <= 3, "50 came due meanwhile"
         await until(lambda: len(beats) >= 5)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", [VIRTUAL], indirect=True)
+async def test_a_timer_that_rings_late_keeps_to_its_times() -> None:
+    class Steady(Actor):
+        async def on_start(self) -> None:
+            self.every(1.0, Beat())
+
+        @handles(Beat)
+        async def beat(self, _: Beat) -> None:
+            beats.append(anyio.current_time())
+
+    beats: list[float] = []
+    clock = current_clock()
+    assert isinstance(clock, MockClock)
+    async with StrictSystem(drain=0.0) as system:
+        await system.spawn(Steady)
+        await anyio.sleep(1.25)
+        clock.jump(2.25)  # as if the event loop had been blocked until 3.5
+        await anyio.sleep(1.75)
+    assert beats == [1.0, 3.5, 4.0, 5.0]
 
 
 @pytest.mark.anyio

@@ -301,6 +301,7 @@ class MailboxMachine(RuleBasedStateMachine):
         if drain and self.model.closed:
             self.model.control = []
             assert list(self.mailbox.drain()) == list(iter(self.model.pop, None))
+            self.low_waits = 0
 
     @invariant()
     def it_holds_what_the_model_holds(self) -> None:
