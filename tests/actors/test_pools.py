@@ -33,7 +33,7 @@ from actors import (
     handles,
 )
 from actors.events import ActorRestarted, ActorStarted, SupervisorGaveUp
-from actors.pool import Routing, consistent_hash, least_loaded, round_robin
+from actors.pool import Routing, consistent_hash, least_loaded, pool_of, round_robin
 
 pytestmark = pytest.mark.anyio
 
@@ -314,6 +314,13 @@ async def test_a_reference_outlives_its_pool(system: ActorSystem) -> None:
 
 
 async def test_a_pool_that_has_not_started_yet_has_nobody_to_take_mail(system: ActorSystem) -> None:
+    pool = system.admit(pool_of(Worker, size=1), Address("/p"), system._root)  # at its address, and not begun
+    with pytest.raises(ActorStopped, match="the pool /p has no worker that takes mail"):
+        await system.ref("/p", Worker).tell(Who())
+    system.forget(pool)
+
+
+async def test_a_worker_that_is_being_started_takes_mail_for_later(system: ActorSystem) -> None:
     gate = anyio.Event()
 
     class Late(Worker):
@@ -321,20 +328,13 @@ async def test_a_pool_that_has_not_started_yet_has_nobody_to_take_mail(system: A
             await gate.wait()
 
     async with anyio.create_task_group() as tasks:
-        early = system.ref("/p", Worker)
 
         async def start() -> None:
             await system.pool(Late, size=1, name="p")
 
         tasks.start_soon(start)
-        while Address("/p") not in system.cells:
-            with suppress(ActorNotFound):
-                await early.tell(Who())
-            await anyio.lowlevel.checkpoint()
-        with pytest.raises(ActorStopped, match="the pool /p has no worker that takes mail"):
-            await early.tell(Who())
         await anyio.wait_all_tasks_blocked()
-        waiting = await early.tell(Who(), receipt=True)  # its worker is being started, and its mailbox is there
+        waiting = await system.ref("/p", Worker).tell(Who(), receipt=True)
         gate.set()
     assert (await waiting.wait()).fate == "handled"
 
