@@ -16,6 +16,12 @@ def text_of(error: BaseException) -> str:
         return f"<no text: its __str__ raised {type(broken).__name__}>"
 
 
+def shown(name: str) -> str:
+    """A name that came from outside, fit for the text of an error: escaped, and not too long."""
+    text = repr(str(name))
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
 class ActorsError(Exception):
     """The base of every error this runtime raises on purpose."""
 
@@ -72,7 +78,7 @@ class UnknownMessage(CodecError):
     """`name` is the wire name of no message class that this process has imported."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"unknown message type {name!r}: import the module that defines it")
+        super().__init__(f"unknown message type {shown(name)}: import the module that defines it")
         self.name = name
 
 
