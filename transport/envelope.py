@@ -5,14 +5,14 @@ from __future__ import annotations
 import enum
 import os
 import time
-import uuid
 from math import inf
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from transport.address import Address
-from transport.message import Message
+from transport.errors import CodecError
+from transport.message import AnyMessage
 
 
 class Priority(enum.IntEnum):
@@ -51,6 +51,16 @@ class Failed(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
+class Undecodable(msgspec.Struct, frozen=True):
+    """Stands for the message of a frame of `size` bytes that was refused: a dead letter because of `error`.
+
+    No actor has a handler for it, as it is not a `Message`.
+    """
+
+    error: CodecError
+    size: int
+
+
 class Reply(Protocol):
     """Where the answer to an envelope goes: a future, or what behaves like one."""
 
@@ -68,11 +78,12 @@ class Envelope(msgspec.Struct, eq=False):
 
     `deadline` is in seconds on the event loop's clock: past it no handler starts. `reply_by` is when an
     ask's asker stops waiting, `chain` the addresses that wait for it, outermost first. `attempt` counts
-    from 1. `id` (a UUIDv7) is made when something asks for it and never otherwise: 1.5 µs, more than the
-    rest of a tell.
+    from 1. `traceparent` (W3C Trace Context) is for middleware to set; what a handler sends inherits it.
+    `id` (a UUIDv7) is made when something asks for it and never otherwise: 0.7 µs, as much as the rest of a
+    tell.
     """
 
-    message: Message[Any]
+    message: AnyMessage
     target: Address
     priority: int = NORMAL
     sender: Address | None = None
@@ -91,12 +102,17 @@ class Envelope(msgspec.Struct, eq=False):
     def id(self) -> str:
         """The message's id, made at the first call."""
         if self.message_id is None:
-            self.message_id = str(uuid7())
+            self.message_id = uuid7()
         return self.message_id
 
 
-def uuid7() -> uuid.UUID:
-    """A time-ordered id (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then 74 random bits."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) | 0x7 << 76
-    return uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+def uuid7() -> str:
+    """A time-ordered id (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then 74 random bits.
+
+    Written out here, as `uuid.UUID` takes twice as long, and an f-string a quarter longer.
+    """
+    milliseconds, random = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10))
+    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031
+        milliseconds >> 16, milliseconds & 0xFFFF,
+        random >> 68, random >> 48 & 0x3FFF | 0x8000, random & 0xFFFF_FFFF_FFFF,
+    )  # fmt: skip

@@ -24,7 +24,9 @@ class Note(Message[None]):
 def test_an_id_is_a_uuid_of_version_7_that_bears_its_millisecond(nanoseconds: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time_ns", lambda: nanoseconds)
-        made = uuid7()
+        made_as_text = uuid7()
+    made = uuid.UUID(made_as_text)
+    assert str(made) == made_as_text
     assert (made.version, made.variant) == (7, uuid.RFC_4122)
     assert made.int >> 80 == nanoseconds // MS
 
@@ -35,7 +37,7 @@ def test_ids_sort_by_their_millisecond_as_numbers_and_as_text(milliseconds: list
     for each in milliseconds:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(time, "time_ns", lambda each=each: each * MS)
-            made.append((each, uuid7()))
+            made.append((each, uuid.UUID(uuid7())))
     in_time = [made_then for _, made_then in sorted(made)]
     assert sorted(each for _, each in made) == in_time
     assert sorted(str(each) for _, each in made) == [str(each) for each in in_time]
@@ -44,7 +46,7 @@ def test_ids_sort_by_their_millisecond_as_numbers_and_as_text(milliseconds: list
 def test_the_rest_of_an_id_is_random() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time_ns", lambda: 0)
-        made = [uuid7().int for _ in range(500)]
+        made = [uuid.UUID(uuid7()).int for _ in range(500)]
     assert len(set(made)) == 500
     ones = [sum(each >> bit & 1 for each in made) for bit in range(80)]
     fixed = {*range(76, 80), 62, 63}  # version and variant
