@@ -23,11 +23,11 @@ from actors.timers import Insistence, Timer
 from actors.turn import Background, Turn, is_fatal, plain
 from transport.address import Address
 from transport.base import Inlet
-from transport.envelope import Envelope, Outcome
+from transport.envelope import Envelope, Outcome, Undecodable
 from transport.errors import DeliveryError, MailboxFull
 from transport.eventloop import Future, Task
 from transport.mailbox import PriorityMailbox
-from transport.message import Message
+from transport.message import AnyMessage
 from transport.middleware import Gate, compose_accept
 
 if TYPE_CHECKING:
@@ -453,10 +453,14 @@ class Cell:
         self.system.dead_letter(envelope, "expired" if expired else "abandoned")
 
     def control_or_unhandled(self, envelope: Envelope) -> Exit | None:
-        """Control mail that ends the incarnation; or a type without a handler: a dead letter, and the actor goes on."""
-        if isinstance(envelope.message, Exit):
-            return envelope.message
+        """Control mail that ends the incarnation; or nothing to handle: a dead letter, and the actor goes on."""
+        message: object = envelope.message
+        if isinstance(message, Exit):
+            return message
         self.mailbox.let_in()
+        if isinstance(message, Undecodable):
+            self.system.dead_letter(envelope, "undecodable", message.error)
+            return None
         kinds = ", ".join(sorted(kind.__name__ for kind in self.spec.actor.__handlers__)) or "nothing"
         who, kind = f"{self.spec.actor.__name__} at {self.address}", type(envelope.message).__name__
         error = DeliveryError(f"{who} does not handle {kind}; it handles {kinds}", envelope)
@@ -590,7 +594,7 @@ class Cell:
                 self.unwatch(address)
             self.mailbox.withdraw(lambda e: isinstance(e.message, Terminated))
 
-    def set_timer(self, seconds: float, message: Message[Any], key: Hashable, *, repeat: bool) -> None:
+    def set_timer(self, seconds: float, message: AnyMessage, key: Hashable, *, repeat: bool) -> None:
         """Start a timer; one of the same key is replaced."""
         if not seconds >= 0 or (repeat and seconds == 0):
             raise ValueError(f"a timer of {seconds} s at {self.address}: delays are at least 0 s, periods over 0 s")

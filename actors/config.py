@@ -25,6 +25,7 @@ from actors.toml import ConfigError, Table, convert, parse, read, suggest
 from transport.address import ROOT, Address
 from transport.base import Transport
 from transport.mailbox import Overflow
+from transport.message import field_names
 
 # What may stand in the file ----------------------------------------------------------------------------------
 
@@ -241,9 +242,9 @@ def _routing(actor: type[Actor], table: PoolTable, *keys: str | int) -> Routing:
     if table.key is None:
         raise ConfigError("needs a key: the name of a field that all messages of the pool have", *keys, "routing")
     for message in actor.__handlers__.keys() - {Terminated}:
-        if table.key not in message.__struct_fields__:  # type: ignore[attr-defined]
+        if table.key not in (fields := field_names(message)):
             problem = f"{message.__name__}, which {actor.__name__} handles, has no field {table.key!r}"
-            raise ConfigError(f"{problem}; {suggest(table.key, message.__struct_fields__)}", *keys, "key")  # type: ignore[attr-defined]
+            raise ConfigError(f"{problem}; {suggest(table.key, fields)}", *keys, "key")
     return consistent_hash(attrgetter(table.key))
 
 

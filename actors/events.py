@@ -10,7 +10,7 @@ import structlog
 
 from transport.address import Address
 from transport.errors import text_of
-from transport.message import Message
+from transport.message import AnyMessage
 
 
 def _logger() -> Any:
@@ -110,10 +110,11 @@ class DeadLetter(Event, frozen=True):
 
     `reason` is "failed" (its last attempt raised `cause`), "killed" (its handler was cancelled),
     "expired", "abandoned" (its asker had gone), "dropped" (a full mailbox), "stopped" (its actor ended
-    before its turn) or "unhandled" (no handler for its type).
+    before its turn), "unhandled" (no handler for its type) or "undecodable" (its frame was refused because of
+    `cause`; the `message` is an `Undecodable`).
     """
 
-    message: Message[Any]
+    message: AnyMessage
     reason: str
     sender: Address | None = None
     cause: BaseException | None = None

@@ -11,7 +11,7 @@ from actors.actor import Actor
 from actors.errors import AskCycle
 from actors.supervisor import ChildSpec, Supervisor
 from transport.base import Inlet
-from transport.envelope import Envelope
+from transport.envelope import Envelope, Undecodable
 from transport.errors import ActorStopped
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Router:
         workers = [worker for worker in pool.children.cells.values() if not worker.mailbox.closed]
         if not workers:
             return None
-        worker = self._route(envelope, workers)
+        worker = workers[0] if isinstance(envelope.message, Undecodable) else self._route(envelope, workers)
         if worker.address in envelope.chain:
             raise AskCycle(" waits for ".join([*envelope.chain, pool.address]))
         return worker

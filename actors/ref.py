@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, overload
 
 import anyio
@@ -14,7 +15,7 @@ from transport.base import unknown
 from transport.envelope import NORMAL, Envelope, Failed, Outcome, Priority
 from transport.errors import ActorNotFound, ActorStopped
 from transport.mailbox import check_seconds
-from transport.message import Message
+from transport.message import AnyMessage, Message, ProtobufMessage
 
 if TYPE_CHECKING:
     from actors.actor import Actor
@@ -29,6 +30,7 @@ current: Final[ContextVar[Cell | Turn | Background | None]] = ContextVar("actors
 """The actor in whose turn the running code is: it is the sender, and its envelope is the cause."""
 
 HANDLED: Final = Outcome("handled")
+_EVER: Final = 1e9  # seconds, 30 years: `reply_by` is infinite for what is no ask
 
 
 class Receipt:
@@ -82,16 +84,16 @@ class ActorRef(Generic[A_co]):
 
     @overload
     async def tell(
-        self, message: Message[Any], *, priority: int = ..., ttl: float | None = ...,
+        self, message: AnyMessage, *, priority: int = ..., ttl: float | None = ...,
         correlation_id: str | None = ..., receipt: Literal[False] = ...,
     ) -> None: ...  # fmt: skip
     @overload
     async def tell(
-        self, message: Message[Any], *, priority: int = ..., ttl: float | None = ...,
+        self, message: AnyMessage, *, priority: int = ..., ttl: float | None = ...,
         correlation_id: str | None = ..., receipt: Literal[True],
     ) -> Receipt: ...  # fmt: skip
     async def tell(  # keyword-only in the overloads alone: four keyword defaults are 4 % of a tell
-        self, message: Message[Any], priority: int = NORMAL, ttl: float | None = None,
+        self, message: AnyMessage, priority: int = NORMAL, ttl: float | None = None,
         correlation_id: str | None = None, receipt: bool = False,
     ) -> Receipt | None:  # fmt: skip
         """Return once the mailbox has accepted `message`; it then meets exactly one fate.
@@ -116,23 +118,33 @@ class ActorRef(Generic[A_co]):
         else:
             correlation_id = correlation_id or cause.correlation_id
             envelope = Envelope(message, self.address, priority, turn.address, correlation_id, cause.message_id)
+            if cause.traceparent is not None:
+                envelope.traceparent = cause.traceparent
         if ttl is not None:
             check_seconds("ttl", ttl)
-            envelope.deadline = self._system.now() + ttl
+            envelope.deadline = self._system.now() + ttl if ttl != inf else None
         if receipt:
             envelope.reply = Receipt(self._system, self.address)
         if not self._offer(envelope):
             await self._send(envelope)
         return envelope.reply if receipt else None  # type: ignore[return-value]
 
+    @overload
+    async def ask(
+        self, message: Message[R], *, timeout: float = ..., priority: int = ..., correlation_id: str | None = ...
+    ) -> R: ...
+    @overload
+    async def ask(
+        self, message: ProtobufMessage, *, timeout: float = ..., priority: int = ..., correlation_id: str | None = ...
+    ) -> Any: ...
     async def ask(
         self,
-        message: Message[R],
+        message: AnyMessage,
         *,
         timeout: float = 30.0,
         priority: int = NORMAL,
         correlation_id: str | None = None,
-    ) -> R:
+    ) -> Any:
         """Send `message` and return the reply. Resolves exactly once.
 
         `timeout` in seconds; within a handler that itself answers an ask, at most what is left of that
@@ -147,6 +159,8 @@ class ActorRef(Generic[A_co]):
             deadline = now + timeout
         except TypeError:
             raise TypeError(f"timeout={timeout!r}: seconds, as a number") from None
+        if deadline == inf:
+            deadline = now + _EVER
         future = system.future()
         if priority is not NORMAL:
             priority = Priority(priority)
@@ -171,6 +185,8 @@ class ActorRef(Generic[A_co]):
                 message, self.address, priority, turn.address, correlation_id, cause_id,
                 deadline, future, deadline, chain,
             )  # fmt: skip
+            if cause is not None and cause.traceparent is not None:
+                envelope.traceparent = cause.traceparent
         if not deadline > now:
             raise self._no_time(timeout)
         entry = None
@@ -196,7 +212,7 @@ class ActorRef(Generic[A_co]):
             raise result.error
         if result is TIMED_OUT:
             raise AskTimeout(f"{self.address} did not answer {type(message).__name__} within {timeout} s")
-        return result  # type: ignore[no-any-return]
+        return result
 
     def _no_time(self, timeout: float) -> Exception:
         if timeout != timeout:

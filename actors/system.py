@@ -29,7 +29,7 @@ from transport.errors import ActorStopped, MailboxFull
 from transport.eventloop import EventLoop, Future, current_event_loop
 from transport.mailbox import Overflow, check_options, check_seconds
 from transport.memory import MemoryTransport
-from transport.message import Message
+from transport.message import AnyMessage, Message, ProtobufMessage
 from transport.middleware import Middleware, compose_deliver, compose_settled
 
 A = TypeVar("A", bound=Actor)
@@ -249,16 +249,23 @@ class ActorSystem:
         """A reference by address, whether or not anything lives there yet. Raises `ValueError`."""
         return ActorRef(self, Address(address))
 
+    @overload
     async def ask_all(
-        self, refs: Sequence[ActorRef[Any]], message: Message[R], *, timeout: float = 30.0
-    ) -> dict[Address, R | Exception]:
+        self, refs: Sequence[ActorRef[Any]], message: Message[R], *, timeout: float = ...
+    ) -> dict[Address, R | Exception]: ...
+    @overload
+    async def ask_all(
+        self, refs: Sequence[ActorRef[Any]], message: ProtobufMessage, *, timeout: float = ...
+    ) -> dict[Address, Any]: ...
+    async def ask_all(
+        self, refs: Sequence[ActorRef[Any]], message: AnyMessage, *, timeout: float = 30.0
+    ) -> dict[Address, Any]:
         """Ask all of `refs` at once; one outcome for each, the reply or the error, within `timeout` seconds."""
-        outcomes: dict[Address, R | Exception] = {}
+        outcomes: dict[Address, Any] = {}
 
         async def ask(ref: ActorRef[Any]) -> None:
             try:
-                reply: R = await ref.ask(message, timeout=timeout)
-                outcomes[ref.address] = reply
+                outcomes[ref.address] = await ref.ask(message, timeout=timeout)
             except Exception as error:  # noqa: BLE001  # it is this target's outcome
                 outcomes[ref.address] = error
 

@@ -35,9 +35,9 @@ from actors.supervisor import ChildSpec
 from actors.system import ActorSystem
 from transport.envelope import Envelope, Outcome, Priority
 from transport.mailbox import CONTROL, Overflow
-from transport.message import Message
+from transport.message import AnyMessage, is_protobuf
 
-M = TypeVar("M", bound=Message[Any])
+M = TypeVar("M", bound=AnyMessage)
 T = TypeVar("T")
 
 
@@ -89,7 +89,7 @@ class Probe:
         """Take the next message, most urgent first, and return it.
 
         Raises `AssertionError` where it is not of `kind` (it is taken all the same), or where none
-        arrives within `timeout` seconds. ``expect(Message)`` takes any.
+        arrives within `timeout` seconds. ``expect(Message)`` takes any `Message`.
         """
         envelope = await self._next(timeout)
         if envelope is not None and isinstance(envelope.message, kind):
@@ -108,14 +108,14 @@ class Probe:
         if envelope is not None:
             raise AssertionError(f"{self._cell.address} expected nothing; what arrived is {_show(envelope)}")
 
-    def reply(self, value: Any, *, to: Message[Any] | None = None) -> None:
+    def reply(self, value: Any, *, to: AnyMessage | None = None) -> None:
         """Answer an ask that `expect` has taken: `to` that message, or the one taken last of those unanswered.
 
         Raises `AssertionError` where there is none.
         """
         self._system.succeeded(self._answer(to), value)
 
-    def refuse(self, error: Exception, *, to: Message[Any] | None = None) -> None:
+    def refuse(self, error: Exception, *, to: AnyMessage | None = None) -> None:
         """Answer as an actor whose handler raised `error`: the asker gets a `Refusal` as itself, else `HandlerFailed`.
 
         The probe goes on, and there is no dead letter, as it is the test's own doing. Raises as `reply` does.
@@ -126,7 +126,7 @@ class Probe:
         else:
             self._system.settle(envelope, Outcome("failed", "failed", error), HandlerFailed.because(error))
 
-    async def tell(self, ref: ActorRef[Any], message: Message[Any], **options: Any) -> None:
+    async def tell(self, ref: ActorRef[Any], message: AnyMessage, **options: Any) -> None:
         """Tell `ref` as the probe, so that what answers its sender answers here. As `ActorRef.tell`."""
         turn = current.set(self._cell)
         try:
@@ -168,7 +168,7 @@ class Probe:
             return True
         return False
 
-    def _answer(self, to: Message[Any] | None) -> Envelope:
+    def _answer(self, to: AnyMessage | None) -> Envelope:
         for envelope in reversed(self._cell.asked):
             if to is None or envelope.message is to:
                 self._cell.asked.remove(envelope)
@@ -242,9 +242,9 @@ class StrictSystem(ActorSystem):
         return swallowed
 
     async def expect_dead_letter(
-        self, kind: type[Message[Any]] = Message, *, reason: str | None = None, timeout: float = 1.0
+        self, kind: type[AnyMessage] | None = None, *, reason: str | None = None, timeout: float = 1.0
     ) -> DeadLetter:
-        """Take the first dead letter of this kind of message and `reason` (None: any), and return it.
+        """Take the first dead letter of this kind of message and `reason` (None: of any), and return it.
 
         It may have come before; each is taken once. Raises `AssertionError` where none comes within
         `timeout` seconds.
@@ -256,12 +256,11 @@ class StrictSystem(ActorSystem):
                     if matches(letter):
                         return self._unexpected.pop(number)
                 await self._arrived.wait()
+        what = f" {kind.__qualname__}" if kind else ""
         why = f" ({reason})" if reason else ""
-        raise AssertionError(
-            f"expected a dead letter {kind.__qualname__}{why} within {timeout} s; {_list(self._unexpected)}"
-        )
+        raise AssertionError(f"expected a dead letter{what}{why} within {timeout} s; {_list(self._unexpected)}")
 
-    def allow_dead_letters(self, kind: type[Message[Any]] = Message, *, reason: str | None = None) -> None:
+    def allow_dead_letters(self, kind: type[AnyMessage] | None = None, *, reason: str | None = None) -> None:
         """Dead letters like these, as many as there are, do not fail the test, also those on leaving."""
         self._allowed.append(_matcher(kind, reason))
 
@@ -302,20 +301,26 @@ def run_virtual(main: Callable[..., Awaitable[T]], *args: Any) -> T:
     return anyio.run(main, *args, backend=name, backend_options=options)
 
 
-def _matcher(kind: type[Message[Any]], reason: str | None) -> Callable[[DeadLetter], bool]:
-    return lambda letter: isinstance(letter.message, kind) and reason in (None, letter.reason)
+def _matcher(kind: type[AnyMessage] | None, reason: str | None) -> Callable[[DeadLetter], bool]:
+    return lambda letter: (kind is None or isinstance(letter.message, kind)) and reason in (None, letter.reason)
 
 
 def _show(envelope: Envelope) -> str:
     how = "" if envelope.priority in (CONTROL, Priority.NORMAL) else f", {Priority(envelope.priority).name}"
-    return f"{envelope.message!r}{_by(envelope.sender)}{how}"
+    return f"{_text(envelope.message)}{_by(envelope.sender)}{how}"
+
+
+def _text(message: AnyMessage) -> str:
+    """One line; the `repr` of a protobuf message has one for each field, and does not say what it is."""
+    text = repr(message)
+    return f"{type(message).__name__}({' '.join(text.split())})" if is_protobuf(type(message)) else text
 
 
 def _list(letters: list[DeadLetter]) -> str:
     if not letters:
         return "there were none"
     lines = (
-        f"  {each.message!r} to {each.address}{_by(each.sender)}: {each.reason}"
+        f"  {_text(each.message)} to {each.address}{_by(each.sender)}: {each.reason}"
         + (f", {describe(each.cause)}" if each.cause else "")
         for each in letters
     )

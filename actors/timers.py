@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transport.envelope import Envelope
 from transport.eventloop import Task
-from transport.message import Message
+from transport.message import AnyMessage
 
 if TYPE_CHECKING:
     from actors.cell import Cell
@@ -18,7 +18,7 @@ class Timer:
 
     __slots__ = ("_cell", "_message", "_period", "_when", "cancelled", "key", "tick")
 
-    def __init__(self, cell: Cell, key: Hashable, message: Message[Any], seconds: float, *, repeat: bool) -> None:
+    def __init__(self, cell: Cell, key: Hashable, message: AnyMessage, seconds: float, *, repeat: bool) -> None:
         self.key = key
         self.cancelled = False
         self.tick: Envelope | None = None

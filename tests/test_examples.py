@@ -68,6 +68,14 @@ PRINTED: dict[str, list[Any]] = {
         "- The engineers of telephone exchanges wanted programs that go on after errors.",
         "- Agents that share models need limits.",
     ],
+    "09_own_codec": [
+        "json: a frame of 159 bytes",
+        "msgpack: a frame of 141 bytes",
+        "compact: a frame of 123 bytes",
+        "unsigned: an unsigned frame; this node takes signed ones only",
+        "changed: a frame whose signature by the key '2026-11' does not hold",
+        "moved: a frame for '/station' in the mailbox of '/attic'",
+    ],
 }
 
 

@@ -1,4 +1,4 @@
-"""What transports, and programs over bad ones, are tested with: `TransportConformance` and `FaultyTransport`."""
+"""What transports are tested with: `TransportConformance`; and programs: `FaultyTransport`, `WireTransport`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ from transport.errors import (
     ActorsError,
     ActorStopped,
     AddressInUse,
+    CodecError,
     DeliveryError,
     DeliveryUnknown,
     MailboxFull,
     TransportClosed,
 )
 from transport.message import Message
+from transport.wire import Wire
 
 HERE: Final = Address("/conformance/here")
 THERE: Final = Address("/conformance/there")
@@ -52,6 +54,50 @@ class Fault(enum.Enum):
     DUPLICATE = "duplicate"
     """Delivered twice, as by a redelivery after a crash: a second envelope of the same `id` follows the first. Its
     answer goes nowhere, and it is lost where it is not accepted within `delay` seconds. The sender notices nothing."""
+
+
+class WireTransport:
+    """Carries each envelope over `inner` as the frame that `wire` makes of it, as between two hosts.
+
+    ``ActorSystem(transport=WireTransport(MemoryTransport()))`` shows in a test of one process what does not survive
+    the way: a message that does not encode, is too large, or comes back as another. A frame that does not decode is
+    a dead letter at its target. Replies go back as they are.
+    """
+
+    def __init__(self, inner: Transport, wire: Wire | None = None) -> None:
+        self.inner = inner
+        self._wire = wire or Wire()
+
+    async def open(self) -> None:
+        await self.inner.open()
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+    def bind(self, address: Address, inlet: Inlet) -> None:
+        self.inner.bind(address, inlet)
+
+    def unbind(self, address: Address) -> None:
+        self.inner.unbind(address)
+
+    def offer_to(self, address: Address) -> Offer:
+        """Never at once: each envelope is sent, as a frame."""
+        return unknown if self.inner.offer_to(address) is unknown else _never
+
+    async def send(self, envelope: Envelope) -> None:
+        """As `Transport.send`. Raises also `CodecError` and `MessageTooLarge`: the message was not sent."""
+        now = anyio.current_time()
+        frame = self._wire.encode(envelope, now=now, reply_to=None if envelope.reply is None else THERE)
+        try:
+            received, _ = self._wire.decode(frame, at=envelope.target, now=now)
+            received.reply = envelope.reply
+        except CodecError as error:
+            received = self._wire.undecodable(frame, error, at=envelope.target)
+        try:
+            await self.inner.send(received)
+        except DeliveryError as error:
+            error.envelope = envelope
+            raise
 
 
 class FaultyTransport:

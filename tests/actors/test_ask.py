@@ -190,7 +190,7 @@ async def test_errors_of_an_ask_say_whether_it_is_safe_to_ask_again() -> None:
         with pytest.raises(ValueError, match="timeout=nan"):
             await adder.ask(Add(1), timeout=float("nan"))
         with pytest.raises(TypeError, match="timeout="):
-            await adder.ask(Add(1), timeout=None)  # type: ignore[arg-type]
+            await adder.ask(Add(1), timeout=None)  # type: ignore[call-overload]
         assert await adder.ask(Add(0)) == 0, "what raised has never been handled"
         await adder.stop()
         with pytest.raises(ActorStopped):

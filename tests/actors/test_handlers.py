@@ -57,7 +57,7 @@ class NoMessage: ...
 
 def no_message() -> None:
     class Bad(Actor):
-        @handles(NoMessage)  # type: ignore[arg-type, misc, type-var]
+        @handles(NoMessage)  # type: ignore[misc, type-var]
         async def count(self, message: NoMessage) -> None: ...
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from transport.base import Transport
+from transport.compression import Gzip
+from transport.keys import Keys
 from transport.memory import MemoryTransport
-from transport.testing import Fault, FaultyTransport, TransportConformance
+from transport.testing import Fault, FaultyTransport, TransportConformance, WireTransport
+from transport.wire import Wire
 
 
 class TestMemoryTransport(TransportConformance):
@@ -27,3 +30,17 @@ class TestFaultyTransportThatDelaysAndReorders(TransportConformance):
     @pytest.fixture
     def transport(self) -> Transport:
         return FaultyTransport(MemoryTransport(), [Fault.DELAY, Fault.REORDER, Fault.PASS] * 20, delay=0.01)
+
+
+class TestWireTransport(TransportConformance):
+    @pytest.fixture
+    def transport(self) -> Transport:
+        return WireTransport(MemoryTransport())
+
+
+class TestWireTransportThatSignsAndPacks(TransportConformance):
+    @pytest.fixture
+    def transport(self) -> Transport:
+        return WireTransport(
+            MemoryTransport(), Wire(compression=Gzip(), threshold=0, keys=Keys(("a", bytes(range(32)))))
+        )

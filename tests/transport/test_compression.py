@@ -324,11 +324,13 @@ def test_a_frame_names_its_compression(name: str) -> None:
     assert compression(name) is compression(name)
 
 
-@pytest.mark.parametrize("name", ["", "GZIP", "brotli", "\n", "x" * 1000, "\x1b[31m"], ids=repr)
+@pytest.mark.parametrize(
+    "name", ["", "GZIP", "brotli", "\n", "x" * 1000, "\x1b[31m"], ids=lambda name: ascii(name)[:12]
+)
 def test_an_unknown_name_is_a_decode_error(name: str) -> None:
-    with pytest.raises(DecodeError, match=r"unknown compression '.*': known are gzip, zstd, lz4") as caught:
+    with pytest.raises(DecodeError, match=r"^unknown compression '.*('|\.\.\.): known are gzip, zstd, lz4$") as caught:
         compression(name)
-    assert len(str(caught.value)) < 110
+    assert len(str(caught.value)) < 120
     assert str(caught.value).isprintable()
 
 

@@ -11,8 +11,18 @@ from typing import Any, Generic, Optional, TypeVar
 import msgspec
 import pytest
 
-from transport.errors import UnknownMessage
-from transport.message import Message, MessageMeta, message_type, reply_type, wire_name
+from tests.protobuf.orders_pb2 import Cancel, Order
+from transport.errors import CodecError, UnknownMessage
+from transport.message import (
+    Message,
+    MessageMeta,
+    field_names,
+    is_protobuf,
+    message_type,
+    register,
+    reply_type,
+    wire_name,
+)
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -171,6 +181,99 @@ def test_renaming_a_class_does_not_free_its_old_wire_name_for_another() -> None:
 
         class Other(Message[None], wire_name="tests.message.renamed"):
             pass
+
+
+# Messages that stay within their process ----------------------------------------------------------------------
+
+
+class Secret(Message[None], local=True):
+    pass
+
+
+class BelowSecret(Secret, Mixed):
+    """Would be handled as a `Secret`."""
+
+
+@pytest.mark.parametrize("kind", [Secret, BelowSecret])
+def test_a_local_message_has_no_wire_name_and_no_name_leads_to_it(kind: type[Message[Any]]) -> None:
+    with pytest.raises(CodecError, match=rf"^{kind.__name__} stays within its process \(local=True\)$"):
+        wire_name(kind)
+    with pytest.raises(UnknownMessage):
+        message_type(f"{__name__}.{kind.__name__}")
+
+
+def test_a_wire_name_for_a_local_message_is_an_error_at_the_class_statement() -> None:
+    with pytest.raises(TypeError, match=r"Odd: wire_name='tests\.message\.odd' of a message that stays"):
+
+        class Odd(Message[None], local=True, wire_name="tests.message.odd"):
+            pass
+
+    with pytest.raises(TypeError, match="OddBelow: wire_name="):
+
+        class OddBelow(Secret, wire_name="tests.message.odd"):
+            pass
+
+    with pytest.raises(UnknownMessage):
+        message_type("tests.message.odd")
+
+
+def test_no_message_of_the_runtime_itself_comes_from_the_wire() -> None:
+    """A frame could fake a death, or an order to stop."""
+    program = """
+        import pkgutil, importlib, actors, transport
+        from transport.message import Message, _names
+        for package in (actors, transport):
+            for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+                if module.name != "transport.testing":  # the kit for tests of transports
+                    importlib.import_module(module.name)
+        assert list(_names.values()) == [Message], _names
+    """
+    lines = [line[8:] for line in program.splitlines()]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", [int, Base, msgspec.Struct, Exception, type, MessageMeta])
+def test_what_is_no_message_type_has_no_wire_name(kind: type) -> None:
+    with pytest.raises(CodecError, match=f"^{kind.__qualname__} is not a message type"):
+        wire_name(kind)
+
+
+# Types that protoc generated ----------------------------------------------------------------------------------
+
+
+def test_a_generated_type_has_its_full_name_and_decodes_once_it_is_registered() -> None:
+    assert wire_name(Order.Recipient) == "tests.orders.Order.Recipient"
+    with pytest.raises(UnknownMessage):
+        message_type("tests.orders.Order.Recipient")
+    register(Order.Recipient)
+    register(Order.Recipient)
+    assert message_type("tests.orders.Order.Recipient") is Order.Recipient
+    assert reply_type(Order.Recipient) is Any
+
+
+@pytest.mark.parametrize("kind", [Greet, int, Order(), None])
+def test_only_generated_types_are_registered(kind: Any) -> None:
+    with pytest.raises(TypeError, match="not a generated protobuf class"):
+        register(kind)
+
+
+def test_a_class_statement_cannot_take_the_name_of_a_generated_type() -> None:
+    register(Cancel)
+    with pytest.raises(TypeError, match=r"the wire name 'tests\.orders\.Cancel' belongs to tests.protobuf.orders_pb2."):
+
+        class Mine(Message[None], wire_name="tests.orders.Cancel"):
+            pass
+
+    assert message_type("tests.orders.Cancel") is Cancel
+
+
+def test_the_fields_of_both_have_names() -> None:
+    assert field_names(Politely) == ("who", "title")
+    assert field_names(Order.Recipient) == ("name", "street")
+    assert (is_protobuf(Order), is_protobuf(Greet)) == (True, False)
 
 
 def test_a_message_is_frozen_and_hashable_and_equal_by_value() -> None:

@@ -18,6 +18,9 @@ from typing import assert_type
 from actors import *
 from actors.pool import consistent_hash
 from actors.testing import Probe, StrictSystem, run_virtual, virtual_time
+from dataclasses import dataclass
+from typing import Any
+from tests.protobuf.orders_pb2 import Cancel, Order
 
 class Greet(Message[str]):
     who: str
@@ -35,6 +38,10 @@ class Greeter(Actor):
 
 class Loud(Greeter):
     """A greeter all the same."""
+
+@dataclass
+class Data:
+    number: int
 '''
 FUNCTION = "\nasync def snippet_{number}(system: ActorSystem, greeter: ActorRef[Greeter]) -> None:\n"
 
@@ -113,6 +120,37 @@ RIGHT = {
         async with StrictSystem("test", capacity=10) as strict:
             assert_type(await strict.expect_dead_letter(Greet, reason="failed"), DeadLetter)
     """,
+    "a local message is one": """
+        class Inner(Message[int], local=True):
+            pass
+        assert_type(await greeter.ask(Inner()), int)
+    """,
+    "a generated protobuf message is told": """
+        assert_type(await greeter.tell(Order(number=1)), None)
+        assert_type(await greeter.tell(Order(number=1), receipt=True), Receipt)
+    """,
+    "asked, and the reply may be anything": """
+        assert_type(await greeter.ask(Order(number=1), timeout=1.0), Any)
+        assert_type(await system.ask_all([greeter], Order()), dict[Address, Any])
+    """,
+    "and handled, by any kind of method": """
+        class Shop(Actor):
+            @handles(Order, attempts=2)
+            async def order(self, message: Order) -> str:
+                self.after(1.0, Cancel(number=message.number))
+                self.every(1.0, Cancel(number=message.number), key="again")
+                return message.customer
+            @handles(Cancel)
+            def withdraw(self, message: Cancel) -> int:
+                return message.number
+        class Bigger(Shop):
+            async def order(self, message: Order) -> str:
+                return "dear " + await super().order(message)
+    """,
+    "and expected": """
+        assert_type(await Probe(system).expect(Order), Order)
+        StrictSystem().allow_dead_letters(Order)
+    """,
 }
 
 WRONG = {
@@ -182,7 +220,7 @@ WRONG = {
     "a message is frozen": ('Greet(who="world").who = "moon"', 'Property "who" defined in "Greet" is read-only'),
     "an ask of what is no message": (
         'await greeter.ask("world")',
-        'Argument 1 to "ask" of "ActorRef" has incompatible',
+        'No overload variant of "ask" of "ActorRef" matches argument type "str"',
     ),
     "a tell of what is no message": ('await greeter.tell("world")', 'No overload variant of "tell" of "ActorRef"'),
     "an ask whose reply is used as something else": (
@@ -192,7 +230,7 @@ WRONG = {
     "a tell that is not awaited": ("greeter.tell(Forget())", 'Value of type "Coroutine[Any, Any, None]" must be used'),
     "an option that is misspelt": (
         "await greeter.ask(Forget(), timout=1.0)",
-        'Unexpected keyword argument "timout" for "ask" of "ActorRef"',
+        'Unexpected keyword argument "timout" for overloaded function "ask" of "ActorRef"; did you mean "timeout"?',
     ),
     "a spawn of an instance": ("await system.spawn(Greeter())", 'Argument 1 to "spawn" of "ActorSystem" has'),
     "a spawn of what is no actor": ("await system.spawn(str)", 'of "spawn" of "ActorSystem" cannot be "str"'),
@@ -211,6 +249,37 @@ WRONG = {
     "a reply of ask_all may be an error": (
         'print([reply.upper() for reply in (await system.ask_all([greeter], Greet(who="all"))).values()])',
         'Item "Exception" of "str | Exception" has no attribute "upper"',
+    ),
+    "a handler of another protobuf message": (
+        """
+        class Wrong(Actor):
+            @handles(Order)
+            async def order(self, message: Cancel) -> None: ...
+        """,
+        'incompatible type "Callable[[Wrong, Cancel], Coroutine[Any, Any, None]]"; expected "Callable[[Any, Order],',
+    ),
+    "a handler of a dataclass": (
+        """
+        class Wrong(Actor):
+            @handles(Data)
+            async def data(self, message: Data) -> None: ...
+        """,
+        'of "handles" cannot be "Data"',
+    ),
+    "a tell of a dataclass": ("await greeter.tell(Data(1))", 'No overload variant of "tell" of "ActorRef"'),
+    "an ask of a dataclass": ("await greeter.ask(Data(1))", 'No overload variant of "ask" of "ActorRef"'),
+    "an ask of all with a dataclass": (
+        "await system.ask_all([greeter], Data(1))",
+        'No overload variant of "ask_all" of "ActorSystem"',
+    ),
+    "a tell of a protobuf class": ("await greeter.tell(Order)", 'No overload variant of "tell" of "ActorRef"'),
+    "a timer of a dataclass": (
+        """
+        class Wrong(Actor):
+            async def on_start(self) -> None:
+                self.after(1.0, Data(1))
+        """,
+        'Argument 2 to "after" of "Actor" has incompatible type "Data"',
     ),
     "a probe expects a class, not a message": ("await Probe(system).expect(Forget())", '"Forget"; expected "type['),
 }
