@@ -1,11 +1,12 @@
 # Everything sets itself up in .venv: a fresh machine needs only Python >= 3.11 and make.
 PYTHON ?= python3
 SOURCE ?=
+SECONDS ?= 300
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint fix bench types clean
+.PHONY: demo test fuzz lint fix bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -26,6 +27,9 @@ test: $(VENV)/.test
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 lint: $(VENV)/.lint
 	$(BIN)/python -m ruff check .
