@@ -139,10 +139,7 @@ class Wire:
             envelope.reply_by == inf and envelope.reply is not None, envelope.attempt,
         )  # fmt: skip
         try:
-            try:
-                label, encode = self._sending[says]
-            except KeyError:
-                label, encode = self._new_label(*says)
+            label, encode = self._sending.get(says) or self._new_label(*says)
             payload = encode(message)
             if type(payload) is not bytes:
                 raise CodecError(f"its codec makes {type(payload).__qualname__} of it and not bytes")
@@ -197,10 +194,8 @@ class Wire:
         Raises `CodecError`: `UnknownMessage` or `DecodeError`.
         """
         _, label, id_, correlation_id, causation_id, ttl, traceparent, _, packed_by, payload = self._open(data)
-        try:
-            type_, decode, target, sender, reply_to, chain, priority, is_ask, attempt = self._receiving[label]
-        except KeyError:
-            type_, decode, target, sender, reply_to, chain, priority, is_ask, attempt = self._read(label)
+        said = self._receiving.get(label) or self._read(label)
+        type_, decode, target, sender, reply_to, chain, priority, is_ask, attempt = said
         if target != at:
             raise DecodeError(f"a frame for {shown(target)} in the mailbox of {shown(at)}")
         if packed_by is not None:
@@ -245,6 +240,8 @@ class Wire:
                 return unpack(data)
             signed = unpack_signed(data)
         except Malformed:
+            signed = None
+        if keys is None or signed is None:
             return self._open_other(data)
         if not keys.verify(signed[10], data[:-SIGNATURE], signed[11]):
             raise DecodeError(f"a frame whose signature by the key {shown(signed[10])} does not hold")
