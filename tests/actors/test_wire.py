@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import anyio
@@ -98,6 +99,16 @@ async def test_tell_and_ask_go_as_before() -> None:
         assert (await receipt.wait(5.0)).fate == "handled"
     (envelope,) = NOTED
     assert (envelope.message, envelope.priority, envelope.correlation_id) == (Note(text="x"), Priority.HIGH, "c")
+
+
+async def test_an_endless_timeout_is_an_ask_and_an_endless_ttl_is_none() -> None:
+    async with ActorSystem(transport=WireTransport(MemoryTransport())) as system:
+        desk = await system.spawn(Desk, name="desk")
+        await desk.ask(Note(), timeout=inf)
+        await desk.tell(Note(), ttl=inf)
+    asked, told = NOTED
+    assert asked.reply_by < inf, "as only a receipt is waited for without end"
+    assert told.deadline is None
 
 
 async def test_what_is_too_large_or_does_not_encode_is_the_senders_error_and_nothing_else_happens() -> None:
