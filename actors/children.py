@@ -70,6 +70,7 @@ class Children:
         cell = self._system.admit(spec, address, self)
         self.cells[address] = cell
         try:
+            await self._system.claim(cell)
             exit = await cell.start()  # noqa: A001
         except BaseException:
             cell.kill()

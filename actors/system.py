@@ -43,6 +43,8 @@ _FATES: dict[str, Fate] = {
     "expired": "expired",
     "abandoned": "expired",
 }
+_NOT_TRIED = {"stopped", "killed", "expired", "abandoned"}
+"""Reasons for dead letters that no longer hold where the address has gone to another process, or is about to go."""
 
 
 class ActorSystem:
@@ -128,6 +130,7 @@ class ActorSystem:
     ) -> bool | None:
         swallowed = self._body.__exit__(kind, error, traceback)
         with anyio.CancelScope(shield=True):
+            await self.transport.pause()
             if error is None:
                 await self._wait_idle()
             await self._root.stop()
@@ -326,7 +329,9 @@ class ActorSystem:
             tell(envelope, Outcome("handled"))
 
     def dead_letter(self, envelope: Envelope, reason: str, cause: BaseException | None = None) -> None:
-        """An accepted message will not be handled; `reason` as in `DeadLetter`."""
+        """An accepted message will not be handled, or not here; `reason` as in `DeadLetter`."""
+        if reason in _NOT_TRIED and self.transport.keeps(envelope):
+            return  # whoever lives at its address next handles it
         self.dead_letters[reason] += 1
         if reason == "killed":
             error: BaseException = HandlerFailed("Killed", f"{envelope.target} was killed while it handled the message")
@@ -364,6 +369,13 @@ class ActorSystem:
         self.transport.bind(address, cell.inlet)
         self.cells[address] = cell
         return cell
+
+    async def claim(self, cell: Cell) -> None:
+        """Return once the cell's mail comes here and nowhere else. Raises `AddressInUse`."""
+        mailbox = cell.mailbox
+        await self.transport.claim(
+            cell.address, capacity=mailbox.capacity, overflow=mailbox.overflow, lost=cell.kill
+        )
 
     def forget(self, cell: Cell) -> None:
         """The cell has ended for good."""

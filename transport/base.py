@@ -7,6 +7,7 @@ from typing import Protocol
 
 from transport.address import Address
 from transport.envelope import Envelope
+from transport.mailbox import Overflow
 
 Offer = Callable[[Envelope], bool]
 
@@ -52,6 +53,16 @@ class Transport(Protocol):
         """Mail for `address` goes to `inlet` from now on. Raises `AddressInUse`."""
         ...
 
+    async def claim(
+        self, address: Address, *, capacity: int = ..., overflow: Overflow = ..., lost: Callable[[], None] = ...
+    ) -> None:
+        """Return once mail for `address`, which is bound, comes here and nowhere else. Raises `AddressInUse`.
+
+        At most `capacity` messages wait there; `overflow` says what becomes of one more. `lost` is called where the
+        address has gone to another process: what is done here from then on has no effect.
+        """
+        ...
+
     def unbind(self, address: Address) -> None:
         """Nobody lives at `address` any more; its inlet has closed before, so an offer that is kept answers False."""
         ...
@@ -61,6 +72,14 @@ class Transport(Protocol):
 
         It may be kept.
         """
+        ...
+
+    async def pause(self) -> None:
+        """Hand no more mail to any inlet, as the system is ending; what was handed over can still be settled."""
+        ...
+
+    def keeps(self, envelope: Envelope) -> bool:
+        """Whether `envelope`, which was handed over and not settled, is kept for whoever claims its address next."""
         ...
 
     async def send(self, envelope: Envelope) -> None:

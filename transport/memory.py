@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from transport.address import Address
 from transport.base import Inlet, Offer, unknown
 from transport.envelope import Envelope
@@ -25,12 +27,22 @@ class MemoryTransport:
         if self._inlets.setdefault(address, inlet) is not inlet:
             raise AddressInUse(f"{address} is in use: choose another name, or stop that actor first")
 
+    async def claim(self, address: Address, **_: Any) -> None:
+        """It is here, where everything is."""
+
     def unbind(self, address: Address) -> None:
         self._inlets.pop(address, None)
 
     def offer_to(self, address: Address) -> Offer:
         inlet = self._inlets.get(address)
         return unknown if inlet is None else inlet.offer
+
+    async def pause(self) -> None:
+        """There is nothing that is not in its mailbox."""
+
+    def keeps(self, envelope: Envelope) -> bool:
+        """Nothing outlives the process."""
+        return False
 
     async def send(self, envelope: Envelope) -> None:
         if self._closed:

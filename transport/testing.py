@@ -77,8 +77,17 @@ class WireTransport:
     def bind(self, address: Address, inlet: Inlet) -> None:
         self.inner.bind(address, inlet)
 
+    async def claim(self, address: Address, **options: Any) -> None:
+        await self.inner.claim(address, **options)
+
     def unbind(self, address: Address) -> None:
         self.inner.unbind(address)
+
+    async def pause(self) -> None:
+        await self.inner.pause()
+
+    def keeps(self, envelope: Envelope) -> bool:
+        return self.inner.keeps(envelope)
 
     def offer_to(self, address: Address) -> Offer:
         """Never at once: each envelope is sent, as a frame."""
@@ -131,8 +140,17 @@ class FaultyTransport:
     def bind(self, address: Address, inlet: Inlet) -> None:
         self.inner.bind(address, inlet)
 
+    async def claim(self, address: Address, **options: Any) -> None:
+        await self.inner.claim(address, **options)
+
     def unbind(self, address: Address) -> None:
         self.inner.unbind(address)
+
+    async def pause(self) -> None:
+        await self.inner.pause()
+
+    def keeps(self, envelope: Envelope) -> bool:
+        return self.inner.keeps(envelope)
 
     def offer_to(self, address: Address) -> Offer:
         """Never at once: each envelope is sent, and meets its fault."""
