@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import anyio
@@ -178,7 +179,7 @@ class Cell:
                 if mailbox.blocked is not None:
                     mailbox.let_in()
                 reply, deadline = envelope.reply, envelope.deadline
-                if deadline is not None and (deadline <= now() or (reply is not None and reply.done())):
+                if (reply is not None and reply.done()) or (deadline is not None and deadline <= now()):
                     self.too_late(envelope)
                     continue
                 if handler.concurrency > 1:
@@ -328,9 +329,12 @@ class Cell:
         """The end for good: no more mail; what is left are dead letters; the watchers are told."""
         system = self.system
         self.mailbox.close()
-        system.forget(self)
+        dead_letter = partial(
+            system.dead_letter, reason="stopped", cause=exit.error if exit.reason == "failed" else None
+        )
+        system.forget(self, dead_letter)
         for envelope in self.mailbox.drain():
-            system.dead_letter(envelope, "stopped", exit.error if exit.reason == "failed" else None)
+            dead_letter(envelope)
         watchers, self.watchers = self.watchers, None
         for watcher in watchers or ():
             watcher.terminated(self.address, exit.reason)
@@ -373,6 +377,10 @@ class Cell:
         self.interrupt()
         if self._children is not None:
             self._children.kill()
+
+    def lose(self) -> None:
+        """The address has gone to another process."""
+        self.parent.lost(self)
 
     def interrupt(self) -> None:
         """Cancel the incarnation, and again every second where it resists. Cleaning up is bounded by itself."""
@@ -427,6 +435,7 @@ class Cell:
             system.dead_letter(envelope, "killed", error if isinstance(error, Exception) else None)
         elif envelope.attempt < handler.attempts and not system.failing:
             envelope.attempt += 1
+            system.transport.tried(envelope)
             self.mailbox.put_back(envelope)
         else:
             system.dead_letter(envelope, "failed", error)
@@ -459,7 +468,7 @@ class Cell:
             return message
         self.mailbox.let_in()
         if isinstance(message, Undecodable):
-            self.system.dead_letter(envelope, "undecodable", message.error)
+            self.system.dead_letter(envelope, message.reason, message.error)
             return None
         kinds = ", ".join(sorted(kind.__name__ for kind in self.spec.actor.__handlers__)) or "nothing"
         who, kind = f"{self.spec.actor.__name__} at {self.address}", type(envelope.message).__name__

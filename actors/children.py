@@ -14,13 +14,15 @@ from actors.actor import Actor
 from actors.errors import RestartIntensityExceeded, SpawnError
 from actors.events import ActorOverdue, ActorRestarted, SupervisorGaveUp, describe
 from actors.pool import Pool, pool_of
-from actors.supervision import AutoShutdown, Exit, Restart, RestartWindow, Strategy, affected, restarts
+from actors.ref import ActorRef
+from actors.supervision import AutoShutdown, Exit, Placement, Restart, RestartWindow, Strategy, affected, restarts
 from actors.supervisor import ChildSpec, Supervisor
 from transport.address import Address
+from transport.errors import AddressInUse
+from transport.eventloop import Task
 
 if TYPE_CHECKING:
     from actors.cell import Cell
-    from actors.ref import ActorRef
     from actors.system import ActorSystem
 
 A = TypeVar("A", bound=Actor)
@@ -57,6 +59,7 @@ class Children:
         self._stopping: anyio.Event | None = None
         """Made where a delay has to end with it."""
         self._made = 0
+        self._standing_by: dict[Address, Task] = {}
 
     # Starting --------------------------------------------------------------------------------------------
 
@@ -64,13 +67,31 @@ class Children:
         """Start a child and add it. Raises `SpawnError` (the cause is chained), `AddressInUse`, `ValueError`."""
         if self._system.turn_is_long():
             await self._system.loop.checkpoint()
+        address = self.free_address(spec.actor) if spec.name is None else self.address.child(spec.name)
+        try:
+            return await self._start(spec, address)
+        except AddressInUse:
+            if spec.placement is Placement.HERE or address in self._system.cells:
+                raise
+        self._stand_by(spec, address)
+        return ActorRef(self._system, address)
+
+    async def _start(self, spec: ChildSpec[A], address: Address) -> ActorRef[A]:
         if self._closing:
             raise SpawnError(f"{self.address} is stopping and starts no {spec.actor.__name__}")
-        address = self.free_address(spec.actor) if spec.name is None else self.address.child(spec.name)
         cell = self._system.admit(spec, address, self)
+        try:
+            await self._system.transport.claim(
+                address, capacity=cell.mailbox.capacity, overflow=cell.mailbox.overflow,
+                program=spec.actor.__qualname__, lost=cell.lose,
+            )  # fmt: skip
+            if self._closing:
+                raise SpawnError(f"{self.address} has stopped meanwhile and starts no {spec.actor.__name__}")
+        except BaseException:
+            self._system.forget(cell)
+            raise
         self.cells[address] = cell
         try:
-            await self._system.claim(cell)
             exit = await cell.start()  # noqa: A001
         except BaseException:
             cell.kill()
@@ -80,6 +101,31 @@ class Children:
             why = describe(exit.error) if exit.reason == "failed" else exit.reason
             raise SpawnError(f"{spec.actor.__name__} at {cell.address} did not start: {why}") from exit.error
         return cell.ref
+
+    def _stand_by(self, spec: ChildSpec[Any], address: Address) -> None:
+        """Start it here as soon as whoever has it elsewhere is gone."""
+        if not self._closing:
+            task = self._system.loop.start(partial(self._take_over, spec, address), address)
+            self._standing_by[address] = task
+
+    async def _take_over(self, spec: ChildSpec[Any], address: Address) -> None:
+        while True:
+            await self._system.transport.vacant(address)
+            try:
+                await self._start(spec, address)
+                break
+            except AddressInUse:
+                continue  # somebody else was quicker
+            except SpawnError as error:
+                self._owner.fail(error)
+                break
+        self._standing_by.pop(address, None)
+
+    def lost(self, cell: Cell) -> None:
+        """The address has gone to another process. What runs here ends, and has no effect any more."""
+        cell.kill()
+        if cell.spec.placement is Placement.ANYWHERE:
+            self._stand_by(cell.spec, cell.address)
 
     async def spawn(self, actor: type[A], /, *args: Any, **options: Any) -> ActorRef[A]:
         """Start an actor with the options of `ChildSpec`."""
@@ -134,7 +180,7 @@ class Children:
             try:
                 for cell in reversed(group):
                     if cell.task is not None:
-                        await self._end(cell, cell.leave, cell.interrupt, cell.spec.shutdown)
+                        await self._end(cell, cell.leave, cell.interrupt, cell.spec.shutdown, self._system.now())
                     if cell.spec.restart is Restart.TEMPORARY:
                         self._bury(cell, Exit("stopped"))
                 await self._delay(failed, group, exit)
@@ -210,12 +256,17 @@ class Children:
     def close(self) -> None:
         """Start and restart nothing any more."""
         self._closing = True
+        for task in self._standing_by.values():
+            task.cancel()
+        self._standing_by.clear()
         if self._stopping is not None:
             self._stopping.set()
 
     async def stop_child(self, cell: Cell, timeout: float | None = None) -> None:
         """Drain and stop one child within `timeout` seconds (None: its own shutdown time), then kill it."""
-        await self._end(cell, cell.stop, cell.kill, cell.spec.shutdown if timeout is None else timeout)
+        within, began = cell.spec.shutdown if timeout is None else timeout, self._system.now()
+        await self._system.transport.drain(cell.address, began + within)
+        await self._end(cell, cell.stop, cell.kill, within, began)
         self._bury(cell, Exit("stopped"))
 
     def kill(self) -> None:
@@ -223,11 +274,12 @@ class Children:
         for cell in reversed(list(self.cells.values())):
             cell.kill()
 
-    async def _end(self, cell: Cell, tell: Callable[[], None], insist: Callable[[], None], within: float) -> None:
-        """End the running incarnation: tell it, wait, then insist."""
+    async def _end(
+        self, cell: Cell, tell: Callable[[], None], insist: Callable[[], None], within: float, began: float
+    ) -> None:
+        """End the running incarnation: tell it, wait until `within` seconds after `began`, then insist."""
         tell()
-        now = self._system.now
-        await cell.wait_ended(now() + within)
+        await cell.wait_ended(began + within)
         if cell.task is not None and cell.order != "killed":
             self._system.publish(ActorOverdue, cell.address, within)
             insist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback as _traceback
+from typing import Any
 
 from transport.errors import ActorsError, text_of
 
@@ -33,6 +34,9 @@ class HandlerFailed(ActorsError):
         failed = cls(type(error).__name__, text_of(error))
         failed.__cause__ = error
         return failed
+
+    def facts(self) -> dict[str, Any]:
+        return {"kind": self.kind, "detail": self.detail, "_traceback": self.traceback}
 
     @property
     def traceback(self) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from actors.actor import Actor
 from actors.errors import AskCycle
+from actors.supervision import Placement
 from actors.supervisor import ChildSpec, Supervisor
 from transport.base import Inlet
 from transport.envelope import Envelope, Undecodable
@@ -151,15 +152,17 @@ def pool_of(
     name: str | None = None,
     intensity: int | None = None,
     period: float | None = None,
+    placement: Placement = Placement.HERE,
     **options: Any,
 ) -> ChildSpec[Pool]:
     """The recipe for a pool of `size` workers of one class.
 
-    `intensity` and `period` as of a supervisor, by default `size` times the restarts of one actor; the
-    other options are those of each worker. Raises `ValueError` where `size` is under 1.
+    `intensity` and `period` as of a supervisor, by default `size` times the restarts of one actor; `placement` is
+    the pool's, with all its workers; the other options are those of each worker. Raises `ValueError` where `size`
+    is under 1.
     """
     if size < 1:
         raise ValueError(f"a pool of {size} {actor.__name__}: at least 1")
     worker = ChildSpec(actor, *args, **options)
     intensity = Pool.intensity * size if intensity is None else intensity
-    return ChildSpec(Pool, worker, size, routing, name=name, intensity=intensity, period=period)
+    return ChildSpec(Pool, worker, size, routing, name=name, intensity=intensity, period=period, placement=placement)

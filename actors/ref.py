@@ -36,7 +36,7 @@ _EVER: Final = 1e9  # seconds, 30 years: `reply_by` is infinite for what is no a
 class Receipt:
     """Says what became of one message, once it is settled."""
 
-    __slots__ = ("_outcome", "_system", "_waiting", "address")
+    __slots__ = ("__weakref__", "_outcome", "_system", "_waiting", "address")
 
     def __init__(self, system: ActorSystem, address: Address) -> None:
         self.address = address

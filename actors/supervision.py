@@ -26,6 +26,15 @@ class Restart(enum.Enum):
     """Never, also not when a sibling's failure took it down."""
 
 
+class Placement(enum.Enum):
+    """Where an actor may live, if several processes declare it at one address."""
+
+    HERE = "here"
+    """Here; where it lives elsewhere already, that is an error."""
+    ANYWHERE = "anywhere"
+    """In one of them: here where nobody has it, and else as soon as whoever has it is gone."""
+
+
 class Strategy(enum.Enum):
     """Whom the failure of one child restarts."""
 

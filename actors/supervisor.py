@@ -8,7 +8,7 @@ from math import inf
 from typing import Any, Generic, TypeVar
 
 from actors.actor import Actor
-from actors.supervision import AutoShutdown, Backoff, Restart, Strategy
+from actors.supervision import AutoShutdown, Backoff, Placement, Restart, Strategy
 from transport.mailbox import Overflow, check_options, check_seconds
 
 A = TypeVar("A", bound=Actor)
@@ -20,14 +20,15 @@ class ChildSpec(Generic[A]):
     `name` within its parent (None: one is made); `restart`, and `backoff` before each restart (None: at
     once); `shutdown` seconds to drain and stop (None: the class's, 5.0, or unlimited for a supervisor);
     `capacity`, `overflow` and `ageing` of its mailbox (None: the system's); `significant`: see
-    `auto_shutdown`. What else is given are the arguments of the class.
+    `auto_shutdown`; `placement`: whether it may live in another process. What else is given are the
+    arguments of the class.
 
     Raises `TypeError` or `ValueError` for what makes no sense.
     """
 
     __slots__ = (
-        "actor", "ageing", "args", "backoff", "capacity", "kwargs", "name", "overflow", "restart", "shutdown",
-        "significant",
+        "actor", "ageing", "args", "backoff", "capacity", "kwargs", "name", "overflow", "placement", "restart",
+        "shutdown", "significant",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +44,7 @@ class ChildSpec(Generic[A]):
         overflow: Overflow | None = None,
         ageing: int | None = None,
         significant: bool = False,
+        placement: Placement = Placement.HERE,
         **kwargs: Any,
     ) -> None:
         if not (isinstance(actor, type) and issubclass(actor, Actor)):  # type: ignore[redundant-expr]  # at run time
@@ -57,6 +59,10 @@ class ChildSpec(Generic[A]):
             check_options(capacity, overflow or Overflow.BLOCK, ageing)
         if significant and restart is Restart.PERMANENT:
             raise ValueError(f"{actor.__name__} is significant but PERMANENT, so it never finishes: make it TRANSIENT")
+        if not isinstance(placement, Placement):
+            raise TypeError(f"{actor.__name__}: placement={placement!r}: one of {', '.join(map(str, Placement))}")
+        if placement is Placement.ANYWHERE and name is None:
+            raise ValueError(f"{actor.__name__} may live anywhere, so it needs a name by which to be found")
         if shutdown is not None:
             check_seconds("shutdown", shutdown)
         self.actor = actor
@@ -70,6 +76,7 @@ class ChildSpec(Generic[A]):
         self.overflow = overflow
         self.ageing = ageing
         self.significant = significant
+        self.placement = placement
 
     def build(self) -> A:
         """A fresh instance."""

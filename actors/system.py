@@ -370,18 +370,11 @@ class ActorSystem:
         self.cells[address] = cell
         return cell
 
-    async def claim(self, cell: Cell) -> None:
-        """Return once the cell's mail comes here and nowhere else. Raises `AddressInUse`."""
-        mailbox = cell.mailbox
-        await self.transport.claim(
-            cell.address, capacity=mailbox.capacity, overflow=mailbox.overflow, lost=cell.kill
-        )
-
-    def forget(self, cell: Cell) -> None:
-        """The cell has ended for good."""
+    def forget(self, cell: Cell, buried: Callable[[Envelope], None] = lambda _: None) -> None:
+        """The cell has ended for good; `buried` is called with what comes too late for it."""
         if self.cells.get(cell.address) is cell:
             del self.cells[cell.address]
-            self.transport.unbind(cell.address)
+            self.transport.unbind(cell.address, buried)
             if not self.cells and self._emptied is not None:
                 self._emptied.set()
                 self._emptied = None

@@ -53,8 +53,8 @@ class Turn:
         try:
             if self.cancelled or instance is None:
                 system.dead_letter(envelope, "killed")
-            elif envelope.deadline is not None and (
-                envelope.deadline <= system.now() or (envelope.reply is not None and envelope.reply.done())
+            elif (envelope.reply is not None and envelope.reply.done()) or (
+                envelope.deadline is not None and envelope.deadline <= system.now()
             ):
                 cell.too_late(envelope)
             else:

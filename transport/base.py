@@ -34,10 +34,13 @@ class Transport(Protocol):
 
     Guarantees, checked by `transport.testing.TransportConformance`:
 
-    - `send` returns once the inlet has **accepted** the envelope; a `DeliveryError` means that it did not
-      and never will, `DeliveryUnknown` that it may have, at most once.
+    - `send` returns once the envelope is **accepted**: by the inlet, in the sender's turn; or, where mailboxes outlive
+      their process (`DurableTransportConformance`), by what keeps them, and the inlet gets it soon after. A
+      `DeliveryError` means that it was not and never will be, `DeliveryUnknown` that it may have been, at most once.
     - First in, first out per (sender, receiver, priority) among the sends that one task awaits in turn.
-    - An address is bound to one inlet at a time.
+    - An address is bound to one inlet at a time, and claimed by one process at a time.
+    - A message whose sender waits, and every one that is kept, comes with a `reply`: resolving that settles it.
+      What is kept and was not settled goes to whoever claims the address next, in order: at least once.
     - Cancelling `send` leaves nothing behind: accepted, or not.
     """
 
@@ -54,17 +57,27 @@ class Transport(Protocol):
         ...
 
     async def claim(
-        self, address: Address, *, capacity: int = ..., overflow: Overflow = ..., lost: Callable[[], None] = ...
-    ) -> None:
+        self, address: Address, *, capacity: int = ..., overflow: Overflow = ..., program: str = ...,
+        lost: Callable[[], None] = ...,
+    ) -> None:  # fmt: skip
         """Return once mail for `address`, which is bound, comes here and nowhere else. Raises `AddressInUse`.
 
-        At most `capacity` messages wait there; `overflow` says what becomes of one more. `lost` is called where the
-        address has gone to another process: what is done here from then on has no effect.
+        Where mail is kept, at most `capacity` messages are, which are waiting or not settled; `overflow` says what
+        becomes of one more. An inlet that accepts in the sender's turn counts for itself. `program` is what lives
+        there: only its like may take over. `lost` is called where the address has gone to another process: what is
+        done here from then on has no effect.
         """
         ...
 
-    def unbind(self, address: Address) -> None:
-        """Nobody lives at `address` any more; its inlet has closed before, so an offer that is kept answers False."""
+    async def vacant(self, address: Address) -> None:
+        """Return once `address`, which was in use elsewhere, waits for somebody to claim it."""
+        ...
+
+    def unbind(self, address: Address, buried: Callable[[Envelope], None] = ...) -> None:
+        """Nobody lives at `address` any more; its inlet has closed before, so an offer that is kept answers False.
+
+        `buried` is called with each envelope that was accepted and comes too late to be handed over.
+        """
         ...
 
     def offer_to(self, address: Address) -> Offer:
@@ -74,12 +87,26 @@ class Transport(Protocol):
         """
         ...
 
+    async def drain(self, address: Address, deadline: float) -> None:
+        """Take no more mail for `address`; return once its inlet has all that was accepted, or at `deadline`."""
+        ...
+
     async def pause(self) -> None:
-        """Hand no more mail to any inlet, as the system is ending; what was handed over can still be settled."""
+        """Hand over no more of what is kept, as the system is ending: that is for whoever claims its address next.
+
+        What was handed over can still be settled, and mail can still be sent.
+        """
         ...
 
     def keeps(self, envelope: Envelope) -> bool:
-        """Whether `envelope`, which was handed over and not settled, is kept for whoever claims its address next."""
+        """Whether `envelope`, which was handed over and not settled, is kept for whoever claims its address next.
+
+        So it is after a `pause`, and where the address is lost; else it must be settled here.
+        """
+        ...
+
+    def tried(self, envelope: Envelope) -> None:
+        """A handler has failed on `envelope`, which is tried once more: `attempt` is the number of that."""
         ...
 
     async def send(self, envelope: Envelope) -> None:

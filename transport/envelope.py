@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from transport.address import Address
-from transport.errors import CodecError
+from transport.errors import ActorsError
 from transport.message import AnyMessage
 
 
@@ -52,13 +52,14 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 class Undecodable(msgspec.Struct, frozen=True):
-    """Stands for the message of a frame of `size` bytes that was refused: a dead letter because of `error`.
+    """Stands for the message of a frame of `size` bytes that nobody is to handle: a dead letter because of `error`.
 
     No actor has a handler for it, as it is not a `Message`.
     """
 
-    error: CodecError
+    error: ActorsError
     size: int
+    reason: str = "undecodable"
 
 
 class Reply(Protocol):

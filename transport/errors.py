@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from transport.envelope import Envelope
+
+
+# A password may hold anything but a blank; what is a port (digits, then the path or the end) is none.
+_PASSWORD: Final = re.compile(r"(?<=://)([^\s:/?#@]*):(?!\d+(?:[/?#]|$))\S*@")
+_SECRET: Final = re.compile(r"(?i)([?&](?:password|passwd|secret|token|api_?key)=)[^\s&#]+")
 
 
 def text_of(error: BaseException) -> str:
@@ -16,18 +22,46 @@ def text_of(error: BaseException) -> str:
         return f"<no text: its __str__ raised {type(broken).__name__}>"
 
 
+def mask(text: str) -> str:
+    """`text` without the passwords of the URLs in it."""
+    return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text)) if "://" in text else text
+
+
 def shown(name: str) -> str:
     """A name that came from outside, fit for the text of an error: escaped, and not too long."""
     text = repr(str(name))
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
+_classes: dict[str, type[ActorsError]] = {}
+
+
 class ActorsError(Exception):
-    """The base of every error this runtime raises on purpose."""
+    """The base of every error this runtime raises on purpose, and the only ones that travel between processes."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _classes[name_of(cls)] = cls
+
+    def facts(self) -> dict[str, Any]:
+        """The attributes that travel with it, besides `args`."""
+        return {name: value for name, value in vars(self).items() if name != "envelope"}
+
+
+def name_of(kind: type[ActorsError]) -> str:
+    """The name under which an error travels."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def error_class(name: str) -> type[ActorsError] | None:
+    """The class that `name_of` gives this name, if this process has imported it."""
+    return _classes.get(name)
 
 
 class DeliveryError(ActorsError):
     """The handler never ran, so sending again is safe. `envelope` is what was not delivered."""
+
+    envelope: Envelope | None = None
 
     def __init__(self, detail: str, envelope: Envelope | None = None) -> None:
         super().__init__(detail)
@@ -91,4 +125,6 @@ class TransportClosed(ActorsError):
 
 
 class TransportLost(ActorsError):
-    """The transport went away; the cause is chained."""
+    """The transport went away; the cause is chained. `lasting`: no waiting mends it."""
+
+    lasting = False

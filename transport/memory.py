@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
+
 from transport.address import Address
 from transport.base import Inlet, Offer, unknown
 from transport.envelope import Envelope
@@ -30,19 +32,29 @@ class MemoryTransport:
     async def claim(self, address: Address, **_: Any) -> None:
         """It is here, where everything is."""
 
-    def unbind(self, address: Address) -> None:
+    async def vacant(self, address: Address) -> None:
+        """Never: nobody else has any addresses."""
+        await anyio.sleep_forever()
+
+    def unbind(self, address: Address, buried: Any = None) -> None:
         self._inlets.pop(address, None)
 
     def offer_to(self, address: Address) -> Offer:
         inlet = self._inlets.get(address)
         return unknown if inlet is None else inlet.offer
 
+    async def drain(self, address: Address, deadline: float) -> None:
+        """There is nothing that was not handed over."""
+
     async def pause(self) -> None:
-        """There is nothing that is not in its mailbox."""
+        """It hands over in the sender's turn only."""
 
     def keeps(self, envelope: Envelope) -> bool:
         """Nothing outlives the process."""
         return False
+
+    def tried(self, envelope: Envelope) -> None:
+        """The envelope itself knows."""
 
     async def send(self, envelope: Envelope) -> None:
         if self._closed:

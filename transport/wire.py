@@ -32,6 +32,7 @@ from transport.keys import Keys
 from transport.message import is_protobuf, message_type, wire_name
 
 K = TypeVar("K")
+T = TypeVar("T")
 V = TypeVar("V")
 
 _MOST_LABELS: Final = 4096  # remembered at each end; then all are forgotten, and made again one by one
@@ -123,6 +124,14 @@ class Wire:
         from transport.protobuf import Protobuf  # an extra; it is there where one of its messages is
 
         return self._codecs.setdefault("protobuf", Protobuf())
+
+    def decoder(self, codec: str, kind: type[T]) -> Callable[[bytes], T]:
+        """What decodes a `kind` that was encoded by the codec of this name. Raises `DecodeError`, or as that does."""
+        if is_protobuf(kind):
+            self._protobuf()
+        if codec not in self._codecs:
+            raise DecodeError(f"encoded by {shown(codec)}; this node has {', '.join(self._codecs)}")
+        return self._codecs[codec].decoder(kind)
 
     # Sending ---------------------------------------------------------------------------------------------
 
@@ -265,13 +274,8 @@ class Wire:
         except Malformed:
             raise DecodeError("a frame with a damaged label") from None
         kind = message_type(label.type)
-        if is_protobuf(kind):
-            self._protobuf()
-        codec = self._codecs.get(label.codec)
-        if codec is None:
-            raise DecodeError(f"encoded by {shown(label.codec)}; this node has {', '.join(self._codecs)}")
         try:
-            decode = codec.decoder(kind)
+            decode = self.decoder(label.codec, kind)
         except Exception as error:  # noqa: BLE001  # whatever a codec raises
             raise _not_a(label.type, error) from None
         is_ask = reply_to is not None and not label.flags & RECEIPT

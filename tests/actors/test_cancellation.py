@@ -311,7 +311,7 @@ async def test_a_kill_ends_the_actor_however_its_handler_takes_it(how: str, fate
         queued = await patient.tell(Careful("never"), receipt=True)
         await anyio.wait_all_tasks_blocked()
         patient.kill()
-        outcome, left = await receipt.wait(1.0), await queued.wait(1.0)
+        outcome, left = await receipt.wait(10.0), await queued.wait(10.0)
         assert (outcome.fate, outcome.reason) == (fate, reason)
         assert (left.fate, left.reason) == ("dead-lettered", "stopped")
         await until(lambda: not system.cells)

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from math import inf
+from typing import Any, TypeAlias
 
 import anyio
+import msgspec
 import pytest
+import trio
 from anyio import wait_all_tasks_blocked
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from actors import Actor, ActorSystem, Outcome, handles
+from tests.transport.durable import Durable, Settling, Shelf
 from tests.transport.loops import LOOPS, run_on
 from transport.address import Address
-from transport.base import Inlet, Offer
-from transport.envelope import Envelope, Priority
+from transport.base import Inlet, Offer, Transport
+from transport.envelope import Envelope, Failed, Priority, Reply
 from transport.errors import ActorNotFound, ActorStopped, DeliveryError, TransportClosed
+from transport.mailbox import Overflow
 from transport.memory import MemoryTransport
 from transport.message import Message
 from transport.middleware import Accept, Middleware
-from transport.testing import HERE, THERE, Fault, FaultyTransport, Note, Recorder, TransportConformance
+from transport.testing import (
+    HERE,
+    THERE,
+    DurableTransportConformance,
+    Fault,
+    FaultyTransport,
+    Note,
+    Recorder,
+    TransportConformance,
+)
 
 scripts = st.lists(st.sampled_from(Fault), max_size=12)
 # For the sender, and how many copies the inlet gets.
@@ -383,10 +398,11 @@ class SwapsPairs(MemoryTransport):
 
     async def send(self, envelope: Envelope) -> None:
         held = self._held.pop(envelope.sender, None)
-        if held is None:
+        if held is None and isinstance(envelope.message, Note) and envelope.message.author >= 0:
             self._held[envelope.sender] = envelope
-        else:
-            await super().send(envelope)
+            return
+        await super().send(envelope)
+        if held is not None:
             await super().send(held)
 
 
@@ -426,7 +442,7 @@ class Rebinds(MemoryTransport):
 
 
 class Sticks(MemoryTransport):
-    def unbind(self, address: Address) -> None:
+    def unbind(self, address: Address, buried: Any = None) -> None:
         pass
 
 
@@ -488,16 +504,256 @@ class Hangs(MemoryTransport):
         await anyio.sleep_forever()
 
 
-suite = TransportConformance
-FOUND_OUT: list[tuple[type[MemoryTransport], Callable[..., Any]]] = [
+class Ageless(MemoryTransport):
+    async def send(self, envelope: Envelope) -> None:
+        envelope.deadline = None
+        await super().send(envelope)
+
+
+class MakesAsks(MemoryTransport):
+    async def send(self, envelope: Envelope) -> None:
+        if envelope.deadline is not None:
+            envelope.reply_by = envelope.deadline
+        await super().send(envelope)
+
+
+class Mute(MemoryTransport):
+    async def send(self, envelope: Envelope) -> None:
+        envelope.reply = None
+        await super().send(envelope)
+
+
+class HoldsBack(MemoryTransport):
+    """Says that it was accepted, and hands it over with the next one."""
+
+    held: Envelope | None = None
+
+    async def send(self, envelope: Envelope) -> None:
+        held, self.held = self.held, envelope
+        if held is not None:
+            await super().send(held)
+
+
+class KeepsAll(MemoryTransport):
+    def keeps(self, envelope: Envelope) -> bool:
+        return True
+
+
+# And of the durable ones:
+
+
+class Greedy(Durable):
+    """Takes what is another's."""
+
+    async def claim(self, address: Address, **options: Any) -> None:
+        self.shelves[address] = Shelf(mail=self.shelves.get(address, Shelf()).mail)
+        await super().claim(address, **options)
+
+
+class Bottomless(Durable):
+    async def claim(self, address: Address, **options: Any) -> None:
+        await super().claim(address, **{**options, "capacity": 10_000})
+
+
+class Polite(Durable):
+    async def claim(self, address: Address, **options: Any) -> None:
+        await super().claim(address, **{**options, "overflow": Overflow.BLOCK})
+
+
+class Clings(Durable):
+    def unbind(self, address: Address, buried: Any = None) -> None:
+        self.inlets.pop(address, None)
+
+
+class ForgetsToRelease(Durable):
+    async def close(self) -> None:
+        self.closed = True
+        self.inlets.clear()
+
+
+class NeverPauses(Durable):
+    async def pause(self) -> None:
+        pass
+
+
+class NeverPausesButSays(Durable):
+    async def pause(self) -> None:
+        self.says = True
+
+    def keeps(self, envelope: Envelope) -> bool:
+        return getattr(self, "says", False)
+
+
+class KeepsNothing(Durable):
+    def keeps(self, envelope: Envelope) -> bool:
+        return False
+
+
+class KeepsNothingUnbound(Durable):
+    def keeps(self, envelope: Envelope) -> bool:
+        return super().keeps(envelope) and envelope.target in self.inlets
+
+
+class LosesTheRest(Durable):
+    """What waits is gone with the process."""
+
+    def unbind(self, address: Address, buried: Any = None) -> None:
+        self.paused = False
+        super().unbind(address)
+        self.shelves[address].is_open = True
+
+
+class HandsOnBackwards(Durable):
+    async def claim(self, address: Address, **options: Any) -> None:
+        self.shelves.setdefault(address, Shelf()).mail.reverse()
+        await super().claim(address, **options)
+
+
+class HandsOnAll(Durable):
+    """Settles nothing at the server, so that all comes again."""
+
+    class settling(Settling):  # noqa: N801
+        def set_result(self, result: Any, /) -> None:
+            self.answer(self.envelope.reply, result)
+
+
+class Unanswering(Durable):
+    class settling(Settling):  # noqa: N801
+        def answer(self, reply: Reply | None, result: Any) -> None:
+            pass
+
+
+class AnswersTheLast(Durable):
+    """Answers go to whoever sent last."""
+
+    last: Reply | None = None
+
+    class settling(Settling):  # noqa: N801
+        def answer(self, reply: Reply | None, result: Any) -> None:
+            super().answer(AnswersTheLast.last, result)
+
+    async def send(self, envelope: Envelope) -> None:
+        AnswersTheLast.last = envelope.reply
+        await super().send(envelope)
+
+
+class StaysOpen(Durable):
+    async def drain(self, address: Address, deadline: float) -> None:
+        await super().drain(address, deadline)
+        self.shelves[address].is_open = True
+
+
+class DrainsNothing(Durable):
+    async def drain(self, address: Address, deadline: float) -> None:
+        self.shelves[address].is_open = False
+
+
+class DrainsForEver(Durable):
+    async def drain(self, address: Address, deadline: float) -> None:
+        await super().drain(address, inf)
+
+
+class Amnesiac(Durable):
+    def tried(self, envelope: Envelope) -> None:
+        pass
+
+
+class Expectant(Durable):
+    async def vacant(self, address: Address) -> None:
+        await anyio.sleep_forever()
+
+
+class SwapsNeighbours(Durable):
+    """Lets every second of a sender's envelopes overtake the one before."""
+
+    def __init__(self, shelves: dict[Address, Shelf]) -> None:
+        super().__init__(shelves)
+        self._held: dict[tuple[Address, Address | None], Envelope] = {}
+
+    async def send(self, envelope: Envelope) -> None:
+        held = self._held.pop((envelope.target, envelope.sender), None)
+        if held is None and isinstance(envelope.message, Note) and envelope.message.author >= 0:
+            self._held[envelope.target, envelope.sender] = envelope
+            return
+        await super().send(envelope)
+        if held is not None:
+            await super().send(held)
+
+
+class BuriesNothing(Durable):
+    def unbind(self, address: Address, buried: Any = None) -> None:
+        super().unbind(address)
+
+
+class BuriesInSilence(Durable):
+    """Tells nobody, but those who sent it."""
+
+    def unbind(self, address: Address, buried: Any = None) -> None:
+        error = ActorStopped("stopped")
+        failed = Failed(error, Outcome("dead-lettered", "stopped", error))
+        super().unbind(address, lambda envelope: envelope.reply.set_result(failed))  # type: ignore[union-attr]
+
+
+class LeavesTheRefused(Durable):
+    """What is refused comes when there is room."""
+
+    refused: Envelope | None = None
+
+    async def send(self, envelope: Envelope) -> None:
+        refused, self.refused = self.refused, None
+        if refused is not None:
+            await super().send(refused)
+        try:
+            await super().send(envelope)
+        except DeliveryError:
+            self.refused = envelope
+            raise
+
+
+class Doubled(Durable):
+    """Sends again what was accepted, where the sender is cancelled."""
+
+    async def send(self, envelope: Envelope) -> None:
+        await super().send(envelope)
+        try:
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+        except BaseException:
+            self.shelves[envelope.target].mail.append(msgspec.structs.replace(envelope, message_id=None))
+            raise
+
+
+class Insists(Durable):
+    """Hands to an inlet again what it has refused."""
+
+    async def hand_over(self, scope: trio.CancelScope, address: Address, shelf: Shelf, inlet: Inlet) -> None:
+        class Insisting:
+            def offer(self, envelope: Envelope) -> bool:
+                return inlet.offer(envelope)
+
+            async def put(self, envelope: Envelope) -> None:
+                while True:
+                    with suppress(DeliveryError):
+                        return await inlet.put(envelope)
+                    await anyio.sleep(1)
+
+        await super().hand_over(scope, address, shelf, Insisting())
+
+
+suite, durable = TransportConformance, DurableTransportConformance
+Test: TypeAlias = Callable[..., Any]
+FOUND_OUT: list[tuple[type[MemoryTransport], Test]] = [
     (Loses, suite.test_what_is_sent_arrives_once_and_unchanged),
     (Doubles, suite.test_what_is_sent_arrives_once_and_unchanged),
     (Forgets, suite.test_what_is_sent_arrives_once_and_unchanged),
     (Hangs, suite.test_what_is_sent_arrives_once_and_unchanged),
+    (Ageless, suite.test_the_time_to_live_goes_on),
+    (MakesAsks, suite.test_the_time_to_live_goes_on),
     (Crosses, suite.test_mail_goes_to_its_target_and_to_nobody_else),
-    (AcksEarly, suite.test_send_returns_once_the_inlet_has_accepted_and_not_before),
+    (AcksEarly, suite.test_send_returns_once_there_is_room_and_not_before),
     (SwapsPairs, suite.test_the_sends_of_one_task_stay_in_order),
     (LosesSome, suite.test_many_senders_at_once_lose_and_double_nothing),
+    (Mute, suite.test_what_a_message_is_settled_with_reaches_its_sender),
     (Swallows, suite.test_a_refusal_reaches_the_sender_and_is_final),
     (TriesAgain, suite.test_a_refusal_reaches_the_sender_and_is_final),
     (Swallows, suite.test_to_send_where_nobody_lives_raises_actor_not_found),
@@ -506,27 +762,85 @@ FOUND_OUT: list[tuple[type[MemoryTransport], Callable[..., Any]]] = [
     (ClaimsToAccept, suite.test_nobody_lives_at_an_address_after_unbind),
     (Rebinds, suite.test_an_address_is_bound_to_one_inlet_at_a_time),
     (Sticks, suite.test_an_address_is_bound_to_one_inlet_at_a_time),
+    (HoldsBack, suite.test_a_drained_mailbox_has_handed_over_all_that_it_had_accepted),
     (DeniesAccepting, suite.test_an_offer_accepts_or_changes_nothing),
     (ClaimsToAccept, suite.test_an_offer_accepts_or_changes_nothing),
     (FindsTheSuccessor, suite.test_a_kept_offer_accepts_nothing_after_unbind),
     (TriesAgain, suite.test_a_send_cancelled_while_it_waits_for_room_was_not_accepted),
     (LeavesSomething, suite.test_a_send_cancelled_at_any_of_its_awaits_was_accepted_or_not),
+    (Mute, suite.test_what_was_handed_over_before_a_pause_can_be_settled_after_it),
+    (KeepsAll, suite.test_what_was_handed_over_before_a_pause_can_be_settled_after_it),
     (NeverCloses, suite.test_a_closed_transport_carries_nothing),
     (ClosesForStrangersOnly, suite.test_a_closed_transport_carries_nothing),
     (ClosesOnce, suite.test_closing_twice_is_harmless),
 ]
+FOUND_OUT_DURABLE: list[tuple[type[Durable], Test]] = [
+    (Bottomless, durable.test_send_returns_once_there_is_room_and_not_before),
+    (Doubled, durable.test_a_send_cancelled_at_any_of_its_awaits_was_accepted_or_not),
+    (Bottomless, durable.test_a_refusal_reaches_the_sender_and_is_final),
+    (Polite, durable.test_a_refusal_reaches_the_sender_and_is_final),
+    (LeavesTheRefused, durable.test_a_refusal_reaches_the_sender_and_is_final),
+    (Insists, durable.test_an_inlet_that_refuses_what_was_accepted_settles_it),
+    (StaysOpen, durable.test_a_drained_mailbox_takes_no_more),
+    (DrainsNothing, durable.test_a_drained_mailbox_has_handed_over_all_that_it_had_accepted),
+    (DrainsForEver, durable.test_a_mailbox_that_is_not_drained_in_time_is_waited_for_no_longer),
+    (BuriesNothing, durable.test_what_comes_too_late_to_be_handed_over_is_buried),
+    (BuriesInSilence, durable.test_what_comes_too_late_to_be_handed_over_is_buried),
+    (Greedy, durable.test_an_address_is_claimed_by_one_transport_at_a_time),
+    (Clings, durable.test_an_address_is_claimed_by_one_transport_at_a_time),
+    (Expectant, durable.test_an_address_whose_owner_closes_is_vacant),
+    (ForgetsToRelease, durable.test_an_address_whose_owner_closes_is_vacant),
+    (SwapsNeighbours, durable.test_the_sends_of_one_task_stay_in_order_between_two),
+    (Unanswering, durable.test_what_a_message_is_settled_with_reaches_its_sender),
+    (Unanswering, durable.test_an_answer_goes_to_the_process_that_asked),
+    (AnswersTheLast, durable.test_an_answer_goes_to_the_process_that_asked),
+    (LosesTheRest, durable.test_what_was_not_settled_goes_to_whoever_claims_next_in_order),
+    (KeepsNothingUnbound, durable.test_what_was_not_settled_goes_to_whoever_claims_next_in_order),
+    (HandsOnBackwards, durable.test_what_was_not_settled_goes_to_whoever_claims_next_in_order),
+    (HandsOnAll, durable.test_what_was_not_settled_goes_to_whoever_claims_next_in_order),
+    (NeverPauses, durable.test_a_paused_transport_hands_over_nothing_more),
+    (NeverPausesButSays, durable.test_a_paused_transport_hands_over_nothing_more),
+    (KeepsNothing, durable.test_what_was_handed_over_before_a_pause_can_be_settled_after_it),
+    (Amnesiac, durable.test_how_often_a_message_was_tried_is_not_forgotten),
+]
 
 
-@pytest.mark.parametrize(
-    ("broken", "test"), FOUND_OUT, ids=[f"{broken.__name__}-{test.__name__}" for broken, test in FOUND_OUT]
-)
-def test_the_suite_finds_out_a_broken_transport(broken: type[MemoryTransport], test: Callable[..., Any]) -> None:
-    refusal = [DeliveryError("no")] if test is suite.test_a_refusal_reaches_the_sender_and_is_final else []
-    run_on("trio", test, suite(), MemoryTransport(), *refusal)
+def run_test(of: type[TransportConformance], test: Test, make: Callable[[], list[Transport]]) -> None:
+    """One test of the suite `of`, with each of its parameters one after the other, each with transports of its own."""
+    parameters = [mark.args[1] for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
+    takes = len(inspect.signature(test).parameters) - 1 - len(parameters)
+    for argument in itertools.product(*parameters):
+        run_on("trio", test, of(), *make()[:takes], *argument)
+
+
+def pair(of: type[Durable]) -> list[Transport]:
+    shelves: dict[Address, Shelf] = {}
+    return [of(shelves), of(shelves)]
+
+
+def names(found_out: list[tuple[Any, Test]]) -> list[str]:
+    return [f"{broken.__name__}-{test.__name__}" for broken, test in found_out]
+
+
+@pytest.mark.parametrize(("broken", "test"), FOUND_OUT, ids=names(FOUND_OUT))
+def test_the_suite_finds_out_a_broken_transport(broken: type[MemoryTransport], test: Test) -> None:
+    run_test(suite, test, lambda: [MemoryTransport()])
     with pytest.raises((Exception, pytest.fail.Exception)):
-        run_on("trio", test, suite(), broken(), *refusal)
+        run_test(suite, test, lambda: [broken()])
 
 
-def test_every_test_of_the_suite_finds_something_out() -> None:
-    tests = {name for name in vars(suite) if name.startswith("test_")}
-    assert tests == {test.__name__ for _, test in FOUND_OUT}
+@pytest.mark.parametrize(("broken", "test"), FOUND_OUT_DURABLE, ids=names(FOUND_OUT_DURABLE))
+def test_the_suite_finds_out_a_broken_durable_transport(broken: type[Durable], test: Test) -> None:
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        run_test(durable, test, lambda: pair(broken))
+
+
+@pytest.mark.parametrize("test", sorted(name for name in dir(durable) if name.startswith("test_")))
+def test_a_sound_durable_transport_passes(test: str) -> None:
+    run_test(durable, getattr(durable, test), lambda: pair(Durable))
+
+
+def test_every_test_of_the_suites_finds_something_out() -> None:
+    for of, found_out in ((suite, FOUND_OUT), (durable, FOUND_OUT_DURABLE)):
+        tests = {name for name in vars(of) if name.startswith("test_")}
+        assert tests <= {test.__name__ for _, test in found_out}
