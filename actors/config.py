@@ -5,13 +5,14 @@ from __future__ import annotations
 import enum
 import importlib
 import inspect
+import os
 import socket
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -19,13 +20,17 @@ from msgspec import Meta
 from actors.actor import Actor, Terminated
 from actors.events import describe
 from actors.pool import Routing, consistent_hash, least_loaded, pool_of, round_robin
-from actors.supervision import AutoShutdown, Backoff, Restart, Strategy
+from actors.supervision import AutoShutdown, Backoff, Placement, Restart, Strategy
 from actors.supervisor import ChildSpec, Supervisor
 from actors.toml import ConfigError, Table, convert, parse, read, suggest
 from transport.address import ROOT, Address
 from transport.base import Transport
 from transport.mailbox import Overflow
 from transport.message import field_names
+from transport.wire import Limits
+
+REDIS_URL: Final = "ACTORS_REDIS_URL"
+"""The environment variable with the URL, in place of the file's, of a node whose file says redis:// or rediss://."""
 
 # What may stand in the file ----------------------------------------------------------------------------------
 
@@ -54,17 +59,46 @@ class LogTable(Table, frozen=True, kw_only=True):
     format: Literal["auto", "console", "json"] = "auto"
 
 
+class RedisTable(Table, frozen=True, kw_only=True):
+    """``[redis]``, as `RedisTransport` has it; a `namespace` of None is the node's. `guarantee`: the least accepted."""
+
+    namespace: str | None = None
+    partitions: Annotated[int, Meta(ge=1, le=4096)] = 64
+    lease: Annotated[float, Meta(ge=1, le=3600)] = 10.0
+    beat: Period = 2.5
+    grace: Deadline = 2.0
+    patience: Deadline = 30.0
+    guarantee: Literal["fast", "durable", "replicated"] = "fast"
+
+    def __post_init__(self) -> None:
+        if self.beat > self.lease / 2:
+            raise ValueError(f"beat is {self.beat}: at most half the lease of {self.lease}, or one lost beat ends it")
+
+
+class WireTable(Table, frozen=True, kw_only=True):
+    """``[wire]``, as `Wire` has it. Sizes in bytes. `keys_file` or `keys_env` is where the keys for signatures are."""
+
+    codec: Literal["msgpack", "json"] = "msgpack"
+    compression: Literal["none", "gzip", "zstd", "lz4"] = "none"
+    threshold: Annotated[int, Meta(ge=0)] = 1024
+    frame: Count = Limits().frame
+    header: Count = Limits().header
+    keys_file: str | None = None
+    keys_env: str | None = None
+
+
 class BackoffTable(Backoff, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """``backoff = {initial = 0.1, cap = 10.0}``"""
 
 
 class ChildTable(Table, frozen=True, kw_only=True):
-    """What every child has; None is what `ChildSpec` makes of it."""
+    """What every child has; None is what `ChildSpec` makes of it. `placement` is for those below the root alone."""
 
     name: str
     restart: Restart = Restart.PERMANENT
     backoff: BackoffTable | None = None
     shutdown: Seconds | None = None
+    placement: Placement | None = None
 
 
 class WorkerTable(ChildTable, frozen=True, kw_only=True):
@@ -116,6 +150,8 @@ class NodeTable(Table, frozen=True, kw_only=True):
     transport: str = "memory://"
     imports: list[str] = msgspec.field(default_factory=list)
     log: LogTable = LogTable()
+    redis: RedisTable | None = None
+    wire: WireTable | None = None
     drain: Deadline = 5.0
     shutdown: Deadline = 25.0
     capacity: Count = 10_000
@@ -164,8 +200,11 @@ def load(path: Path, transports: Transports) -> Node:
     try:
         text = read(path)
         table = convert(parse(text), NodeTable)
+        table = msgspec.structs.replace(table, transport=_url(table.transport))
         for key in ("namespace", "node"):
             _address(ROOT, getattr(table, key), key)
+        if table.redis is not None and table.redis.namespace is not None:
+            _address(ROOT, table.redis.namespace, "redis", "namespace")
         transport = _transport(table, transports)
         for number, module in enumerate(table.imports):
             _import(module, "imports", number)
@@ -173,6 +212,15 @@ def load(path: Path, transports: Transports) -> Node:
     except ConfigError as error:
         error.found_in(path, text)
         raise
+
+
+def _url(given: str) -> str:
+    """The URL of the transport: in its place that of the environment, as passwords need not stand in files."""
+    kinds = ("redis://", "rediss://")
+    url = os.environ.get(REDIS_URL) if given.startswith(kinds) else None
+    if url and not url.startswith(kinds):
+        raise ConfigError(f"{REDIS_URL}, which is set, has no URL that begins with {' or '.join(kinds)}", "transport")
+    return url or given
 
 
 def _transport(table: NodeTable, transports: Transports) -> Transport:
@@ -196,12 +244,17 @@ def _children(tables: list[dict[str, Any]], parent: Address, auto_shutdown: str,
             raise ConfigError(f"{address} is the address of another child; choose another name", *where, "name")
         if getattr(table, "significant", False) and auto_shutdown == "never":
             raise ConfigError('has no effect while auto_shutdown of its supervisor is "never"', *where, "significant")
+        if table.placement is not None and parent != ROOT:
+            raise ConfigError(
+                f"{address} lives where {parent} does; only children of the root have one", *where, "placement"
+            )
         children[table.name] = _child(table, address, *where)
     return list(children.values())
 
 
 def _child(table: ChildTable, address: Address, *keys: str | int) -> Child:
     options: dict[str, Any] = {option: getattr(table, option) for option in ("name", "restart", "backoff", "shutdown")}
+    options["placement"] = table.placement or (Placement.ANYWHERE if address.parent == ROOT else Placement.HERE)
     below: Sequence[Child] = ()
     try:
         match table:

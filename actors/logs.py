@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, TextIO
@@ -14,19 +13,12 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
-# A password may hold anything but a blank; what is a port (digits, then the path or the end) is none.
-_PASSWORD: Final = re.compile(r"(?<=://)([^\s:/?#@]*):(?!\d+(?:[/?#]|$))\S*@")
-_SECRET: Final = re.compile(r"(?i)([?&](?:password|passwd|secret|token|api_?key)=)[^\s&#]+")
+from transport.errors import mask
 
 # C0, DEL and C1 drive terminals; the others break lines or turn the reading order round.
 _CODES: Final = (*range(32), *range(127, 160), 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 _CONTROL: Final = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in _CODES}
 _BUT_NEWLINES: Final = {code: text for code, text in _CONTROL.items() if chr(code) not in "\n\t"}
-
-
-def mask(text: str) -> str:
-    """`text` without the passwords of the URLs in it."""
-    return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text)) if "://" in text else text
 
 
 def escape(text: str) -> str:

@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -20,24 +22,31 @@ import typer
 from anyio.abc import TaskStatus
 
 from actors.config import (
+    REDIS_URL,
     Child,
     Level,
     Node,
     NodeTable,
     PoolTable,
+    RedisTable,
     SupervisorTable,
     Transports,
+    WireTable,
     WorkerTable,
     load,
 )
 from actors.errors import RestartIntensityExceeded, SpawnError
 from actors.events import Event, describe
-from actors.logs import escape, mask, set_up_logs
+from actors.logs import escape, set_up_logs
 from actors.system import ActorSystem, run
 from actors.toml import ConfigError
 from transport.base import Transport
-from transport.errors import TransportLost
+from transport.codec import JSON, MessagePack
+from transport.compression import compression
+from transport.errors import CodecError, TransportLost, mask
+from transport.keys import Keys
 from transport.memory import MemoryTransport
+from transport.wire import Limits, Wire
 
 FINISHED: Final = 0
 FAILED: Final = 1
@@ -52,11 +61,60 @@ GRACE: Final = 2.0
 def _memory(table: NodeTable) -> Transport:
     if table.transport != "memory://":
         raise ConfigError("memory:// takes nothing more", "transport")
+    for name in ("redis", "wire"):
+        if getattr(table, name) is not None:
+            raise ConfigError("has no effect with memory://, which brings messages to no other process", name)
     return MemoryTransport()
 
 
-def _redis(table: NodeTable) -> Transport:
-    raise ConfigError("redis:// needs waooaw-actors[redis], which is not in this version; use memory://", "transport")
+def _redis(table: NodeTable, *, allow_unsafe: bool = False) -> Transport:
+    try:
+        from transport.redis.check import CheckedTransport, Guarantee
+    except ImportError:
+        raise ConfigError("redis:// needs an extra: pip install 'waooaw-actors[redis]'", "transport") from None
+    log, redis, wire = structlog.get_logger(), table.redis or RedisTable(), _wire(table.wire or WireTable())
+
+    def waits(error: TransportLost, pause: float) -> None:
+        log.warning("node waits for its server", error=str(error), again_in=pause)
+
+    def found(guarantee: Guarantee) -> None:
+        facts = {"server": guarantee.server, "guarantee": guarantee.kind, "lacks": guarantee.lacks}
+        if guarantee.kind == "unsafe":
+            log.warning("node may lose messages, as its server is unsafe", **facts)
+        else:
+            log.info("node found its server", **facts)
+
+    try:
+        return CheckedTransport(
+            table.transport, least="unsafe" if allow_unsafe else redis.guarantee, waits=waits, found=found, wire=wire,
+            namespace=redis.namespace or table.namespace, node=table.node, partitions=redis.partitions,
+            lease=redis.lease, beat=redis.beat, grace=redis.grace, patience=redis.patience,
+        )  # fmt: skip
+    except ValueError as error:
+        whose = f"{REDIS_URL}, which is set, is " if os.environ.get(REDIS_URL) else ""
+        raise ConfigError(f"{whose}{error}", "transport") from None
+
+
+def _wire(table: WireTable) -> Wire:
+    if table.keys_file is not None and table.keys_env is not None:
+        raise ConfigError("has no effect beside keys_file; keep one of them", "wire", "keys_env")
+    keys, source = None, "keys_file" if table.keys_env is None else "keys_env"
+    try:
+        if table.keys_file is not None:
+            keys = Keys.from_file(table.keys_file)
+        elif table.keys_env is not None:
+            keys = Keys.from_env(table.keys_env)
+    except (OSError, ValueError) as error:
+        problem = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise ConfigError(problem, "wire", source) from None
+    try:
+        packed_by = None if table.compression == "none" else compression(table.compression)
+    except CodecError as error:
+        raise ConfigError(str(error), "wire", "compression") from None
+    return Wire(
+        JSON() if table.codec == "json" else MessagePack(), compression=packed_by, threshold=table.threshold,
+        limits=Limits(table.frame, table.header), keys=keys,
+    )  # fmt: skip
 
 
 TRANSPORTS: Final[Transports] = {"memory": _memory, "redis": _redis, "rediss": _redis}
@@ -74,22 +132,26 @@ async def serve(node: Node) -> int:
     if table.log.level is Level.DEBUG:  # the system logs the other events itself
         system.subscribe(Event, lambda event: event.log() if event.level == "debug" else None)
     code, reason = FINISHED, "finished"
-    running = anyio.CancelScope()
+    opening, running = anyio.CancelScope(), anyio.CancelScope()
+    to_cancel = [opening]  # by a signal, the last of them: what has opened is closed in order
     async with anyio.create_task_group() as beside:
-        await beside.start(_obey_signals, system, running, table.shutdown)
+        await beside.start(_obey_signals, system, to_cancel, table.shutdown)
         try:
-            async with system:
-                with running:
-                    for child in node.children:
-                        await system.start(child.spec)
-                    log.info("node ready", namespace=table.namespace, pid=os.getpid(), actors=len(system.cells))
-                    await system.finished()
-                if running.cancel_called:
-                    reason = "asked to stop"
+            with opening:
+                async with system:
+                    to_cancel.append(running)
+                    with running:
+                        for child in node.children:
+                            await system.start(child.spec)
+                        log.info("node ready", namespace=table.namespace, pid=os.getpid(), actors=len(system.cells))
+                        await system.finished()
+            if any(scope.cancel_called for scope in to_cancel):
+                reason = "asked to stop"
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as error:  # also an actor's SystemExit: whoever reads the log is the last to act on it
-            code, reason = FAILED, "failed"
+            # Lasting is what no waiting mends, only another setting; TransportLost itself knows of nothing so final.
+            code, reason = BAD_CONFIG if isinstance(error, TransportLost) and error.lasting else FAILED, "failed"
             known = isinstance(error, RestartIntensityExceeded | SpawnError | TransportLost)
             log.critical("node failed", error=describe(error), cause=describe(error.__cause__), exc_info=not known)
         beside.cancel_scope.cancel()
@@ -98,7 +160,7 @@ async def serve(node: Node) -> int:
 
 
 async def _obey_signals(
-    system: ActorSystem, running: anyio.CancelScope, shutdown: float, *, task_status: TaskStatus[None]
+    system: ActorSystem, to_cancel: Sequence[anyio.CancelScope], shutdown: float, *, task_status: TaskStatus[None]
 ) -> None:
     """At the first SIGINT or SIGTERM stop in order, within `shutdown` seconds; die of the second."""
     log = structlog.get_logger()
@@ -107,12 +169,12 @@ async def _obey_signals(
             task_status.started()
             async for number in signals:
                 left = {"actors": len(system.cells), "waiting": sum(len(c.mailbox) for c in system.cells.values())}
-                if running.cancel_called:
+                if any(scope.cancel_called for scope in to_cancel):
                     log.critical("node killed", signal=number.name, **left)
                     signal.signal(number, signal.SIG_DFL)
                     signal.raise_signal(number)
                 log.info("node stopping, a second signal kills it", signal=number.name, shutdown=shutdown, **left)
-                running.cancel()
+                to_cancel[-1].cancel()
                 deadline.start_soon(_kill_after, shutdown, system)
                 _end_process_after(shutdown + GRACE)
 
@@ -202,15 +264,20 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 def main(
     file: Annotated[Path, typer.Argument(help="The node's TOML file.", metavar="NODE.TOML")],
     check: Annotated[bool, typer.Option("--check", help="Check the file, print the tree and start nothing.")] = False,
+    allow_unsafe: Annotated[
+        bool, typer.Option("--allow-unsafe", help="Start also where the server may lose messages at any time.")
+    ] = False,
     log_level: Annotated[Level | None, typer.Option(help="Instead of the level in the file.")] = None,
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     """Run the actors that NODE.TOML describes until they have finished, or SIGINT or SIGTERM comes.
 
-    Exit code: 0 finished or asked to stop, 1 failed, 2 the file or the command line is wrong.
+    Exit code: 0 finished or asked to stop, 1 failed, 2 the file, the command line or the server is
+    not what it must be.
     """
     try:
-        node = load(file, TRANSPORTS)
+        redis = partial(_redis, allow_unsafe=allow_unsafe)
+        node = load(file, {**TRANSPORTS, "redis": redis, "rediss": redis})
     except ConfigError as error:
         typer.echo(escape(mask(str(error))), err=True)
         raise typer.Exit(BAD_CONFIG) from None

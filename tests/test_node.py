@@ -33,13 +33,16 @@ from actors.config import (
     Node,
     NodeTable,
     PoolTable,
+    RedisTable,
     SupervisorTable,
+    WireTable,
     load,
 )
 from actors.events import ActorStopped, Event
-from actors.logs import escape, mask, set_up_logs
+from actors.logs import escape, set_up_logs
 from actors.node import BAD_CONFIG, FAILED, FINISHED, HUNG, TRANSPORTS, app, serve
 from actors.toml import ConfigError
+from transport.errors import mask
 from transport.memory import MemoryTransport
 
 ROOT = Path(__file__).parent.parent
@@ -123,6 +126,9 @@ def child(more: str = "", actor: str = "shop.desk:Desk", args: str = 'args = ["U
 SUPERVISOR = '[[children]]\nname = "crew"\n'
 MEMBER = '[[children.children]]\nname = "desk"\nactor = "shop.desk:Desk"\nargs = ["Ulm"]\n'
 
+REDIS = "transport = 'redis://h'\n[redis]\n"
+WIRE = "transport = 'redis://h'\n[wire]\n"
+
 WRONG = [
     # The file itself
     ("name = ", "node.toml:1: is not TOML: Invalid value"),
@@ -185,8 +191,40 @@ WRONG = [
     ("transport = 'secret'\n" + child(), "node.toml:1: transport: not a URL; it begins with memory:// or redis://"),
     ("transport = 'memory://x'\n" + child(), "node.toml:1: transport: memory:// takes nothing more"),
     (
-        "transport = 'redis://h'\n" + child(),
-        "node.toml:1: transport: redis:// needs waooaw-actors[redis], which is not",
+        "transport = 'redis://:secret/h'\n" + child(),
+        "node.toml:1: transport: not a URL that redis-py takes: after redis:// come user:password@",
+    ),
+    (
+        "transport = 'rediss://h?secret=1'\n" + child(),
+        "node.toml:1: transport: not a URL that redis-py takes: after redis:// come user:password@",
+    ),
+    (
+        "[redis]\nlease = 30\n" + child(),
+        "node.toml:1: redis: has no effect with memory://, which brings messages to no",
+    ),
+    ("wire = {}\n" + child(), "node.toml:1: wire: has no effect with memory://, which brings messages to no other pro"),
+    (REDIS + "leas = 3\n" + child(), "node.toml:3: redis.leas: unknown key; did you mean 'lease'?"),
+    (REDIS + "lease = 4\n" + child(), "node.toml:2: redis: beat is 2.5: at most half the lease of 4.0, or one lost be"),
+    (REDIS + "partitions = 0\n" + child(), "node.toml:3: redis.partitions: expected an integer >= 1, not 0"),
+    (REDIS + "namespace = 'a{b}'\n" + child(), "node.toml:3: redis.namespace: not a name for an actor: 'a{b}'"),
+    (
+        REDIS + "guarantee = 'unsafe'\n" + child(),
+        "node.toml:3: redis.guarantee: cannot be 'unsafe'; there is fast, durable, replicated",
+    ),
+    (WIRE + "codec = 'pickle'\n" + child(), "node.toml:3: wire.codec: cannot be 'pickle'; there is msgpack, json"),
+    (
+        WIRE + "compression = 'zst'\n" + child(),
+        "node.toml:3: wire.compression: cannot be 'zst'; did you mean 'zstd'?",
+    ),
+    (WIRE + "threshold = -1\n" + child(), "node.toml:3: wire.threshold: expected an integer >= 0, not -1"),
+    (WIRE + "frame = 0\n" + child(), "node.toml:3: wire.frame: expected an integer >= 1, not 0"),
+    (
+        WIRE + "keys_file = '/none/keys'\n" + child(),
+        "node.toml:3: wire.keys_file: /none/keys: the file of keys cannot be read, No such file or directory; check",
+    ),
+    (
+        WIRE + "keys_file = 'a'\nkeys_env = 'B'\n" + child(),
+        "node.toml:4: wire.keys_env: has no effect beside keys_file; keep one of them",
     ),
     # Modules
     (
@@ -266,6 +304,52 @@ def test_a_wrong_file_is_one_line_that_says_where_and_what(folder: Path, text: s
     assert result.stderr.count("\n") == 1
     assert "secret" not in result.stderr
     assert (result.exit_code, result.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://joe:secret@h", "ACTORS_REDIS_URL, which is set, has no URL that begins with redis:// or rediss://"),
+        (
+            "redis://joe:sec/secret@h",
+            "ACTORS_REDIS_URL, which is set, is not a URL that redis-py takes: after redis:// come user:pass",
+        ),
+    ],
+)
+def test_a_wrong_url_of_the_environment_is_blamed_on_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, url: str, problem: str
+) -> None:
+    monkeypatch.setenv("ACTORS_REDIS_URL", url)
+    (folder / "node.toml").write_text("transport = 'redis://h'\n" + child())
+    result = CliRunner().invoke(app, [str(folder / "node.toml")])
+    assert result.stderr.startswith(f"{folder}{os.sep}node.toml:1: transport: {problem}")
+    assert (result.exit_code, "secret" in result.stderr, result.stderr.count("\n")) == (2, False, 1)
+
+
+def test_keys_that_the_environment_does_not_have_are_missing(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"3: wire\.keys_env: environment variable ACTORS_NO_KEYS is not set; set it"):
+        node_of(folder, WIRE + "keys_env = 'ACTORS_NO_KEYS'\n" + child())
+
+
+def test_without_the_extra_the_file_is_wrong(folder: Path) -> None:
+    (folder / "redis.py").write_text("raise ModuleNotFoundError('No module named redis', name='redis')")
+    (folder / "node.toml").write_text("transport = 'redis://h'\n" + child())
+    result = subprocess.run(
+        [sys.executable, "-m", "actors.node", "--check", "node.toml"], cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}, check=False,
+    )  # fmt: skip
+    assert result.stderr == ("node.toml:1: transport: redis:// needs an extra: pip install 'waooaw-actors[redis]'\n")
+    assert (result.returncode, result.stdout) == (2, "")
+
+
+def test_a_node_of_one_process_loads_nothing_of_redis(folder: Path) -> None:
+    (folder / "node.toml").write_text(child())
+    program = (
+        "import sys; from pathlib import Path; from actors.config import load; from actors.node import TRANSPORTS\n"
+        "load(Path('node.toml'), TRANSPORTS); assert 'redis' not in sys.modules"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment, check=True)
 
 
 @pytest.mark.parametrize(
@@ -380,11 +464,11 @@ def test_the_examples_are_right(example: str) -> None:
 
 def test_the_manual_names_every_key_event_and_exit_code() -> None:
     manual = (ROOT / "docs" / "operations.md").read_text()
-    tables = (NodeTable, LogTable, BackoffTable, ActorTable, PoolTable, SupervisorTable)
-    for key in {key for table in tables for key in table.__struct_fields__} - {"log", *BackoffTable.__struct_fields__}:
+    tables = (NodeTable, LogTable, RedisTable, WireTable, ActorTable, PoolTable, SupervisorTable)
+    for key in {key for table in tables for key in table.__struct_fields__} - {"log", "redis", "wire"}:
         assert re.search(rf"^\|.*`(log\.)?{key}`.*\|", manual, re.MULTILINE), key
     source = (ROOT / "actors" / "node.py").read_text()
-    for event in re.findall(r'\.(?:info|error|critical)\("(node [^"]+)"', source) + [
+    for event in re.findall(r'\.(?:info|warning|error|critical)\("(node [^"]+)"', source) + [
         event.text for event in Event.__subclasses__()
     ]:
         assert f"`{event}`" in manual
