@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import anyio
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from actors.system import ActorSystem
 
 A = TypeVar("A", bound=Actor)
+
+HEAD_START: Final = (
+    0.5  # seconds for the process that is to have an address; by then it has claimed it, or is not there
+)
 
 
 class Owner(Protocol):
@@ -68,12 +72,15 @@ class Children:
         if self._system.turn_is_long():
             await self._system.loop.checkpoint()
         address = self.free_address(spec.actor) if spec.name is None else self.address.child(spec.name)
-        try:
+        if spec.placement is Placement.HERE:
             return await self._start(spec, address)
-        except AddressInUse:
-            if spec.placement is Placement.HERE or address in self._system.cells:
-                raise
-        self._stand_by(spec, address)
+        if self._system.transport.prefers(address):
+            try:
+                return await self._start(spec, address)
+            except AddressInUse:
+                if address in self._system.cells:
+                    raise
+        self._stand_by(spec, address, HEAD_START)
         return ActorRef(self._system, address)
 
     async def _start(self, spec: ChildSpec[A], address: Address) -> ActorRef[A]:
@@ -102,20 +109,24 @@ class Children:
             raise SpawnError(f"{spec.actor.__name__} at {cell.address} did not start: {why}") from exit.error
         return cell.ref
 
-    def _stand_by(self, spec: ChildSpec[Any], address: Address) -> None:
-        """Start it here as soon as whoever has it elsewhere is gone."""
+    def _stand_by(self, spec: ChildSpec[Any], address: Address, within: float) -> None:
+        """Start it here in `within` seconds if nobody else has, and else as soon as whoever has it is gone."""
         if not self._closing:
-            task = self._system.loop.start(partial(self._take_over, spec, address), address)
+            task = self._system.loop.start(partial(self._take_over, spec, address, within), address)
             self._standing_by[address] = task
 
-    async def _take_over(self, spec: ChildSpec[Any], address: Address) -> None:
+    async def _take_over(self, spec: ChildSpec[Any], address: Address, within: float) -> None:
+        transport = self._system.transport
+        with anyio.move_on_after(within):
+            await transport.vacant(address)
         while True:
-            await self._system.transport.vacant(address)
+            if not transport.prefers(address):
+                await anyio.sleep(HEAD_START)
             try:
                 await self._start(spec, address)
                 break
             except AddressInUse:
-                continue  # somebody else was quicker
+                await transport.vacant(address)
             except SpawnError as error:
                 self._owner.fail(error)
                 break
@@ -125,7 +136,7 @@ class Children:
         """The address has gone to another process. What runs here ends, and has no effect any more."""
         cell.kill()
         if cell.spec.placement is Placement.ANYWHERE:
-            self._stand_by(cell.spec, cell.address)
+            self._stand_by(cell.spec, cell.address, inf)
 
     async def spawn(self, actor: type[A], /, *args: Any, **options: Any) -> ActorRef[A]:
         """Start an actor with the options of `ChildSpec`."""

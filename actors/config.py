@@ -68,6 +68,7 @@ class RedisTable(Table, frozen=True, kw_only=True):
     beat: Period = 2.5
     grace: Deadline = 2.0
     patience: Deadline = 30.0
+    settle: Deadline = 1.0
     guarantee: Literal["fast", "durable", "replicated"] = "fast"
 
     def __post_init__(self) -> None:

@@ -69,6 +69,10 @@ class Transport(Protocol):
         """
         ...
 
+    def prefers(self, address: Address) -> bool:
+        """Whether this process is to have `address`, of those that would; the others let it try first."""
+        ...
+
     async def vacant(self, address: Address) -> None:
         """Return once `address`, which was in use elsewhere, waits for somebody to claim it."""
         ...

@@ -32,6 +32,10 @@ class MemoryTransport:
     async def claim(self, address: Address, **_: Any) -> None:
         """It is here, where everything is."""
 
+    def prefers(self, address: Address) -> bool:
+        """There is nobody else."""
+        return True
+
     async def vacant(self, address: Address) -> None:
         """Never: nobody else has any addresses."""
         await anyio.sleep_forever()

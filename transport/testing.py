@@ -84,6 +84,9 @@ class WireTransport:
     async def claim(self, address: Address, **options: Any) -> None:
         await self.inner.claim(address, **options)
 
+    def prefers(self, address: Address) -> bool:
+        return self.inner.prefers(address)
+
     async def vacant(self, address: Address) -> None:
         await self.inner.vacant(address)
 
@@ -155,6 +158,9 @@ class FaultyTransport:
 
     async def claim(self, address: Address, **options: Any) -> None:
         await self.inner.claim(address, **options)
+
+    def prefers(self, address: Address) -> bool:
+        return self.inner.prefers(address)
 
     async def vacant(self, address: Address) -> None:
         await self.inner.vacant(address)

@@ -95,6 +95,9 @@ class Durable:
         scope = self.handing_over[address] = trio.CancelScope()
         trio.lowlevel.spawn_system_task(self.hand_over, scope, address, shelf, self.inlets[address])
 
+    def prefers(self, address: Address) -> bool:
+        return True
+
     async def vacant(self, address: Address) -> None:
         shelf = self.shelves[address]
         while shelf.owner is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from math import inf
@@ -79,22 +80,27 @@ class Delivery:
             return  # whoever has the mailbox now settles it
         if isinstance(result, Failed) and result.outcome.fate != "handled":
             self.hosted.notes.append(DeadLetter(self.lane, self.offset, result.outcome.reason))
+        self.hosted.unanswered += 1
         if self.reply_to is None or self.hosted.node.answer(self, result):
             self.answered()
 
     def answered(self) -> None:
         """Whoever waited has the answer, or will never have it."""
-        self.envelope = None
-        if not self.hosted.gone:
-            self.hosted.settle(self.lane, self.offset)
+        self.envelope, hosted = None, self.hosted
+        hosted.unanswered -= 1
+        if not hosted.gone:
+            hosted.settle(self.lane, self.offset)
+        if not hosted.unanswered and hosted.all_answered is not None:
+            hosted.all_answered.set()
 
 
 class Hosted:
     """A mailbox of the server that this process owns under one epoch."""
 
     __slots__ = (
-        "_acked", "_last", "_marked", "_next", "_settled", "_unread", "address", "capacity", "drained", "epoch", "gone",
-        "in_hand", "inlet", "is_buried", "is_fed", "is_hungry", "lost", "node", "notes", "suspects", "tries",
+        "_acked", "_last", "_marked", "_next", "_settled", "_unread", "address", "all_answered", "capacity",
+        "drained", "epoch", "gone", "in_hand", "inlet", "is_buried", "is_fed", "is_hungry", "lost", "node", "notes",
+        "suspects", "tries", "unanswered",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +115,9 @@ class Hosted:
         """Whether it is somebody else's; what happens here has no effect any more."""
         self.in_hand = 0
         """Messages read and not settled."""
+        self.unanswered = 0
+        """Messages handled whose asker's mailbox does not have the answer yet."""
+        self.all_answered: asyncio.Event | None = None
         self.notes: list[Note] = []
         self.is_buried = self.is_fed = False
         self.is_hungry = False

@@ -48,6 +48,7 @@ from transport.wire import Wire
 
 BLOCK: Final = 5.0  # seconds for which the bells are waited for at once
 ACK_WITHIN: Final = 0.005  # seconds, where nothing is to be fetched: a chain of asks takes half as long so
+TIMEOUT: Final = 10.0  # seconds for an answer of the server
 SWEEP: Final = 30.0  # seconds after which all mailboxes are looked at, should a bell have been lost
 MOST_IN_HAND: Final = 10_000  # messages in this process that are not acked, of all mailboxes together
 RECONCILE: Final = 1.5  # seconds between two looks at a partition: who has died, what has no owner, what is due
@@ -61,16 +62,24 @@ class RedisTransport:
     Every system with the same `namespace` on the same server sees the same addresses. A message is accepted once the
     server has it, and acked once it has met its fate; what a process had not settled when it died is handled by
     whoever claims the address next: at least once, in order.
+
+    Times are in seconds: `lease`, renewed each `beat`, is how long a process counts as alive, `grace` how much longer
+    its addresses are kept for it, `patience` how long a message is tried to be sent before it is `DeliveryUnknown`,
+    `settle` how long it waits for others after joining, so that those that start together share the addresses.
     """
 
     def __init__(
         self, url: str, *, namespace: str = "default", wire: Wire | None = None, node: str = "node",
         partitions: int = 64, lease: float = 10.0, beat: float = 2.5, grace: float = 2.0, patience: float = 30.0,
+        settle: float = 0.0,
     ) -> None:  # fmt: skip
         self.wire = wire or Wire()
         self.url = url
         self._namespace, self._node, self._partitions = namespace, node, partitions
         self._lease_time, self._beat, self._grace, self._patience = lease, beat, grace, patience
+        self._settle_time = settle
+        self._nodes: list[str] = []
+        """All incarnations that may be alive."""
         self._inlets: dict[Address, Inlet] = {}
         self._hosted: dict[Address, Hosted] = {}
         self._retiring: dict[Address, anyio.Event] = {}
@@ -98,7 +107,7 @@ class RedisTransport:
         tags = [f"{{{self._namespace}:{number}}}" for number in range(self._partitions)]
         bells = f"{{{self._namespace}}}"
         self._keys = [Keys(tag, bells) for tag in tags]
-        self._stores: list[MailboxStore] = [RedisStore(self._client, tag, bells=bells) for tag in tags]
+        self._stores: list[MailboxStore] = [_Store(self._client, tag, bells=bells) for tag in tags]
         self._producer = f"{self._node}.{uuid7()}"
         self.address = Address(f"{NODES}{self._producer}")
         self.bind(self.address, _Answers(self))
@@ -143,8 +152,7 @@ class RedisTransport:
 
     def _connect(self, **options: Any) -> redis.asyncio.Redis:
         # A client that retried by itself would send what was accepted once more: whether to is for us to say.
-        options = {"retry": AsyncRetry(NoBackoff(), 0), "socket_timeout": 10.0, **options}
-        return redis.asyncio.Redis.from_url(self.url, **options)
+        return redis.asyncio.Redis.from_url(self.url, retry=AsyncRetry(NoBackoff(), 0), socket_timeout=None, **options)
 
     def _connect_thread(self) -> redis.Redis:
         return redis.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0), socket_timeout=self._beat)
@@ -166,6 +174,12 @@ class RedisTransport:
         await self._tasks.start(self._live)
         self._joined.set()
         await self._claim_own()
+        await anyio.sleep(self._settle_time)
+        await self._look_around()
+
+    async def _look_around(self) -> None:
+        names: list[bytes] = await self._client.zrange(self._keys[0].nodes, 0, -1)  # type: ignore[assignment]
+        self._nodes = [name.decode() for name in names]
 
     async def _claim_own(self) -> None:
         """The mailbox for answers stays the same; it may have to be taken over from the incarnation before."""
@@ -267,6 +281,11 @@ class RedisTransport:
             await anyio.sleep(pause)
             pause = min(2 * pause, 1.0)
 
+    def prefers(self, address: Address) -> bool:
+        """The one with the highest of the hashes of address and name (rendezvous hashing, Thaler and Ravishankar)."""
+        names = self._nodes or [self._lease.node]
+        return max(names, key=lambda name: crc32(f"{name} {address}".encode())) == self._lease.node
+
     async def vacant(self, address: Address) -> None:
         """Return once `address` has lost its owner, and waits for another."""
         event = self._vacant.setdefault(address, anyio.Event())
@@ -295,6 +314,9 @@ class RedisTransport:
             over.set()
 
     async def _hand_over(self, hosted: Hosted) -> None:
+        if hosted.unanswered:  # what has been handled is to be acked
+            hosted.all_answered = asyncio.Event()
+            await hosted.all_answered.wait()
         store, node = self._store(hosted.address), self._lease.node
         await store.turn(node, [hosted.turn(fetch=False)])
         await store.release(node, [(hosted.address, hosted.epoch)])
@@ -511,11 +533,12 @@ class RedisTransport:
         bell = self._keys[0].bell(node)
         while True:
             try:
-                async with self._connect(socket_timeout=2 * BLOCK) as client:
+                async with self._connect() as client:
                     while True:
-                        rung = await client.execute_command(  # type: ignore[no-untyped-call]
-                            "BZMPOP", BLOCK, 1, bell, "MIN", "COUNT", MOST
-                        )
+                        async with asyncio.timeout(2 * BLOCK):
+                            rung = await client.execute_command(  # type: ignore[no-untyped-call]
+                                "BZMPOP", BLOCK, 1, bell, "MIN", "COUNT", MOST
+                            )
                         for address, _ in rung[1] if rung else ():
                             hosted = self._hosted.get(address.decode())
                             if hosted is not None:
@@ -545,6 +568,8 @@ class RedisTransport:
         """Look after all partitions, one after the other, whatever node their mailboxes belong to."""
         strays: dict[MailboxStore, set[str]] = {}
         while True:
+            with suppress(RedisError, OSError):
+                await self._look_around()
             for store in self._stores:
                 await anyio.sleep(RECONCILE / len(self._stores))
                 with suppress(RedisError, OSError, LeaseLost):
@@ -628,6 +653,17 @@ class Reader:
                     hosted.answered(turn, fetched)
                     if fetched.more and not fetched.mails:  # those before it had too much: now it is first
                         self._changed = {hosted: None, **self._changed}
+
+
+class _Store(RedisStore):
+    """Waits no longer than `TIMEOUT` for the server.
+
+    Not by redis-py's own timeout: that makes a task of each write, which on Python 3.11 may swallow a cancellation.
+    """
+
+    async def _do(self, *command: Any) -> Any:
+        async with asyncio.timeout(TIMEOUT):
+            return await super()._do(*command)
 
 
 class _Answers:
