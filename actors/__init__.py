@@ -4,7 +4,7 @@ from actors.actor import Actor, Terminated, handles
 from actors.errors import AskCycle, AskTimeout, HandlerFailed, Refusal, RestartIntensityExceeded, SpawnError
 from actors.events import DeadLetter
 from actors.ref import ActorRef, Receipt
-from actors.supervision import Backoff, Restart, Strategy
+from actors.supervision import Backoff, Placement, Restart, Strategy
 from actors.supervisor import ChildSpec, Supervisor
 from actors.system import ActorSystem, run
 from transport.address import Address
@@ -55,6 +55,7 @@ __all__ = [
     "Middleware",
     "Outcome",
     "Overflow",
+    "Placement",
     "Priority",
     "RateLimited",
     "Receipt",
