@@ -90,7 +90,7 @@ class Children:
         try:
             await self._system.transport.claim(
                 address, capacity=cell.mailbox.capacity, overflow=cell.mailbox.overflow,
-                program=spec.actor.__qualname__, lost=cell.lose,
+                program=spec.actor.__qualname__, durable=spec.durable, lost=cell.lose,
             )  # fmt: skip
             if self._closing:
                 raise SpawnError(f"{self.address} has stopped meanwhile and starts no {spec.actor.__name__}")
@@ -131,6 +131,11 @@ class Children:
                 self._owner.fail(error)
                 break
         self._standing_by.pop(address, None)
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether a child that lives elsewhere is to be started here when it no longer does."""
+        return bool(self._standing_by)
 
     def lost(self, cell: Cell) -> None:
         """The address has gone to another process. What runs here ends, and has no effect any more."""

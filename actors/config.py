@@ -111,6 +111,7 @@ class WorkerTable(ChildTable, frozen=True, kw_only=True):
     capacity: Count | None = None
     overflow: Overflow | None = None
     ageing: Count | None = None
+    durable: bool = True
 
 
 class ActorTable(WorkerTable, frozen=True, kw_only=True):
@@ -269,6 +270,7 @@ def _child(table: ChildTable, address: Address, *keys: str | int) -> Child:
                 actor = _actor(table.actor, *keys, "actor")
                 arguments = _arguments(actor, table, *keys)
                 options |= {"capacity": table.capacity, "overflow": table.overflow, "ageing": table.ageing}
+                options["durable"] = table.durable
                 if isinstance(table, PoolTable):
                     options |= {"size": table.size, "intensity": table.intensity, "period": table.period}
                     routing = _routing(actor, table, *keys)

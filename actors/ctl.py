@@ -34,11 +34,15 @@ from actors.logs import escape, set_up_logs
 from actors.system import ActorSystem, run
 from actors.toml import suggest
 from transport.address import ROOT, Address
+from transport.answers import Drain
 from transport.codec import JSON
+from transport.envelope import NORMAL, Envelope
 from transport.errors import ActorsError, CodecError, TransportLost, UnknownMessage, mask, text_of
 from transport.frame import Frame, Label, Malformed, no_frame, unpack, unpack_label, unpack_signed
 from transport.keys import Keys as SigningKeys
+from transport.mailbox import CONTROL
 from transport.message import AnyMessage, field_names, is_protobuf, message_type, wire_name
+from transport.redis.hosted import NODES
 from transport.redis.scripts import Keys
 from transport.redis.server import RedisStore
 from transport.redis.store import LANES, MOST, Buried, Mail
@@ -297,7 +301,19 @@ class Namespace:
                 count += await self.stores[number].discard(own_ids[at : at + MOST])
         return count
 
-    async def send(self, address: Address, message: AnyMessage, timeout: float, *, ask: bool) -> Any:
+    async def drain(self, node: str, timeout: float) -> list[str]:
+        """Ask the incarnations of a node to hand over and end: which. Raises `CtlError`."""
+        asked = {each.incarnation for each in await self.nodes() if node in (each.node, each.incarnation)}
+        mailboxes = [each for each in await self.actors() if each.owner in asked and each.address.startswith(NODES)]
+        if not mailboxes:
+            raise CtlError(f"no node {node!r} is alive in {self.options.place}: see the nodes", FAILED, "NotFound")
+        for mailbox in mailboxes:
+            await self.send(Address(mailbox.address), Drain(), timeout, ask=False, priority=CONTROL)
+        return sorted(str(mailbox.owner) for mailbox in mailboxes)
+
+    async def send(
+        self, address: Address, message: AnyMessage, timeout: float, *, ask: bool, priority: int = NORMAL
+    ) -> Any:
         """Tell or ask; the reply. Raises `CtlError`."""
         options = self.options
         await self.client.ping()  # what is wrong with the server is said as by all commands
@@ -311,7 +327,7 @@ class Namespace:
                 if ask:
                     return await ref.ask(message, timeout=timeout)
                 with anyio.fail_after(timeout):
-                    return await ref.tell(message)
+                    return await transport.send(Envelope(message, address, priority))
         except HandlerFailed as error:
             raise CtlError(
                 f"{address} failed with {error.kind}: {error.detail}", FAILED, "HandlerFailed",
@@ -649,6 +665,15 @@ def nodes(context: typer.Context) -> None:
     if not found:
         typer.echo(f"no nodes in {context.obj.place}")
     return _table([msgspec.structs.asdict(node) | {"lease": _duration(node.lease)} for node in found])
+
+
+@app.command()
+def drain(context: typer.Context, node: Annotated[str, typer.Argument(help="As `nodes` lists it.")]) -> None:
+    """Let a node hand over its actors and end, as SIGTERM does."""
+    asked = _query(context, lambda namespace: namespace.drain(node, 10.0))
+    if context.obj.as_json:
+        return _show_json({"drained": asked})
+    return typer.echo("\n".join(f"{each} has been asked to hand over and end" for each in asked))
 
 
 @app.command()

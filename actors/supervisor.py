@@ -20,15 +20,16 @@ class ChildSpec(Generic[A]):
     `name` within its parent (None: one is made); `restart`, and `backoff` before each restart (None: at
     once); `shutdown` seconds to drain and stop (None: the class's, 5.0, or unlimited for a supervisor);
     `capacity`, `overflow` and `ageing` of its mailbox (None: the system's); `significant`: see
-    `auto_shutdown`; `placement`: whether it may live in another process. What else is given are the
+    `auto_shutdown`; `placement`: whether it may live in another process; `durable`: whether messages from its
+    own process wait where they outlive it, if the transport has such a place. What else is given are the
     arguments of the class.
 
     Raises `TypeError` or `ValueError` for what makes no sense.
     """
 
     __slots__ = (
-        "actor", "ageing", "args", "backoff", "capacity", "kwargs", "name", "overflow", "placement", "restart",
-        "shutdown", "significant",
+        "actor", "ageing", "args", "backoff", "capacity", "durable", "kwargs", "name", "overflow", "placement",
+        "restart", "shutdown", "significant",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +46,7 @@ class ChildSpec(Generic[A]):
         ageing: int | None = None,
         significant: bool = False,
         placement: Placement = Placement.HERE,
+        durable: bool = True,
         **kwargs: Any,
     ) -> None:
         if not (isinstance(actor, type) and issubclass(actor, Actor)):  # type: ignore[redundant-expr]  # at run time
@@ -77,6 +79,7 @@ class ChildSpec(Generic[A]):
         self.ageing = ageing
         self.significant = significant
         self.placement = placement
+        self.durable = durable
 
     def build(self) -> A:
         """A fresh instance."""

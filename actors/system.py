@@ -278,8 +278,8 @@ class ActorSystem:
         return {ref.address: outcomes[ref.address] for ref in refs}
 
     async def finished(self) -> None:
-        """Return when no actor is left; at once where there is none."""
-        while self.cells:
+        """Return when no actor is left, and none waits to take over; at once where there is none."""
+        while self.cells or self._root.stands_by:
             self._emptied = self._emptied or anyio.Event()
             await self._emptied.wait()
 

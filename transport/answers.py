@@ -1,4 +1,4 @@
-"""Answers: what became of a message, as a message of its own for whoever waits in another process."""
+"""Answers: what became of a message, as a message of its own for whoever waits in another process. And `Drain`."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ class Answer(Message[None], wire_name="actors.Answer"):
     type: str | None = None
     value: bytes = b""
     error: Fault | None = None
+
+
+class Drain(Message[None], wire_name="actors.Drain"):
+    """An operator's wish: the process that gets it hands over and ends."""
 
 
 def answer(wire: Wire, to: str, kind: type, result: Any, *, is_ask: bool) -> Answer:

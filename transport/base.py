@@ -58,13 +58,14 @@ class Transport(Protocol):
 
     async def claim(
         self, address: Address, *, capacity: int = ..., overflow: Overflow = ..., program: str = ...,
-        lost: Callable[[], None] = ...,
+        durable: bool = ..., lost: Callable[[], None] = ...,
     ) -> None:  # fmt: skip
         """Return once mail for `address`, which is bound, comes here and nowhere else. Raises `AddressInUse`.
 
         Where mail is kept, at most `capacity` messages are, which are waiting or not settled; `overflow` says what
         becomes of one more. An inlet that accepts in the sender's turn counts for itself. `program` is what lives
-        there: only its like may take over. `lost` is called where the address has gone to another process: what is
+        there: only its like may take over. Without `durable`, what is sent from here is handed over at once, and is
+        gone with the process. `lost` is called where the address has gone to another process: what is
         done here from then on has no effect.
         """
         ...

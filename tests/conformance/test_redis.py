@@ -397,6 +397,28 @@ async def test_a_receipt_of_mail_that_is_left_behind_by_a_kill(systems: Systems,
     assert world.log == []
 
 
+async def test_mail_that_is_not_durable_goes_by_the_server_only_from_elsewhere(
+    systems: Systems, world: World, redis_url: str
+) -> None:
+    a, b = systems
+    local = await a.spawn(Server, world, name="server", durable=False)
+    transport = a.transport
+    assert isinstance(transport, RedisTransport)
+    sent = transport._outbounds.copy()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(local.ask, Wait())
+        await until(lambda: world.in_hand)
+        await local.tell(Log("from here"))
+        assert transport._outbounds == sent, "nothing was sent to any partition"
+        await b.ref("/server", Server).tell(Log("from there"))
+        world.open.set()
+    await world.logged("from here", "from there")
+    await local.stop()
+    for each in (local, b.ref("/server", Server)):
+        with pytest.raises((ActorStopped, ActorNotFound)):
+            await each.tell(Log("more"))
+
+
 async def test_who_has_stopped_takes_no_more(systems: Systems, world: World) -> None:
     a, b = systems
     local = await a.spawn(Server, world, name="server")

@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 from typer.testing import CliRunner
 
+from actors.ctl import app as ctl
 from actors.node import app
 from tests.redis.servers import Server, binaries
 from tests.redis.test_check import CERTIFICATE, Front
@@ -230,3 +231,52 @@ def test_a_node_that_waits_for_its_server_stops_when_it_is_told_to(tmp_path: Pat
         assert node.told("node ready") == []
         assert {"reason": "asked to stop", "exit_code": 0}.items() <= node.log[-1].items()
         assert node.other == []
+
+
+MOVES = {
+    "moves.py": '''
+        """Says where it is."""
+        import structlog
+        from actors import Actor
+
+        class Mover(Actor):
+            async def on_start(self) -> None:
+                structlog.get_logger().info("here")
+
+            async def on_stop(self, reason: str) -> None:
+                structlog.get_logger().info("gone", reason=reason)
+    ''',
+}  # fmt: skip
+
+
+def mover(folder: Path, name: str, server: Server) -> Process:
+    (folder / name).mkdir()
+    write(folder / name, MOVES)
+    text = f"""
+        node = "{name}"
+        transport = "{url_of(server)}"
+        redis = {{ settle = 0.0 }}
+        children = [{{ name = "mover", actor = "moves:Mover" }}]
+    """
+    return Process(folder / name, text)
+
+
+def test_a_drained_node_hands_over_to_one_that_stands_by(tmp_path: Path, server: Server) -> None:
+    with mover(tmp_path, "first", server) as first:
+        first.until("node ready", "here")
+        with mover(tmp_path, "second", server) as second:
+            second.until("node ready")
+            drained = CliRunner().invoke(ctl, ["--url", url_of(server), "drain", "first"])
+            assert (drained.exit_code, drained.stdout.count("has been asked to hand over and end")) == (0, 1)
+            assert first.ends() == 0
+            assert first.told("node stopped")[0]["reason"] == "asked to stop"
+            second.until("here")
+            assert second.process.poll() is None
+            second.process.send_signal(signal.SIGTERM)
+            assert second.ends() == 0
+
+
+def test_a_node_that_is_not_there_cannot_be_drained(server: Server) -> None:
+    drained = CliRunner().invoke(ctl, ["--url", url_of(server), "drain", "nobody"])
+    assert drained.exit_code == 1
+    assert "no node 'nobody' is alive" in drained.stderr

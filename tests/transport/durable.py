@@ -84,7 +84,7 @@ class Durable:
 
     async def claim(
         self, address: Address, *, capacity: int = 10_000, overflow: Overflow = Overflow.BLOCK,
-        program: str = "", lost: Callable[[], None] = lambda: None,
+        program: str = "", durable: bool = True, lost: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         shelf = self.shelves.setdefault(address, Shelf())
         await trio.lowlevel.checkpoint()

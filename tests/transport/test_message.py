@@ -217,8 +217,8 @@ def test_a_wire_name_for_a_local_message_is_an_error_at_the_class_statement() ->
         message_type("tests.message.odd")
 
 
-def test_of_the_runtime_s_own_messages_only_answers_come_from_the_wire() -> None:
-    """A frame could fake a death, or an order to stop."""
+def test_of_the_runtime_s_own_messages_only_two_come_from_the_wire() -> None:
+    """Both are for processes; a frame to an actor could fake a death, or an order to stop."""
     program = """
         import pkgutil, importlib, actors, transport
         from transport.message import Message, _names
@@ -226,8 +226,8 @@ def test_of_the_runtime_s_own_messages_only_answers_come_from_the_wire() -> None
             for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
                 if module.name != "transport.testing":  # the kit for tests of transports
                     importlib.import_module(module.name)
-        from transport.answers import Answer
-        assert set(_names.values()) == {Message, Answer}, _names
+        from transport.answers import Answer, Drain
+        assert set(_names.values()) == {Message, Answer, Drain}, _names
     """
     lines = [line[8:] for line in program.splitlines()]
     done = subprocess.run(

@@ -19,6 +19,7 @@ from transport.redis.store import (
     Answer,
     Buried,
     Bytes,
+    Chores,
     Claim,
     DeadLetter,
     Delay,
@@ -119,11 +120,11 @@ class RedisStore:
         answer = await self._do("ZMPOP", 1, self._keys.bell(node), "MIN", "COUNT", MOST)
         return [address.decode() for address, _ in answer[1]] if answer else []
 
-    async def owned(self, node: str) -> set[str]:
-        return {address.decode() for address in await self._do("SMEMBERS", self._keys.owned(node))}
-
-    async def orphans(self) -> list[str]:
-        return [address.decode() for address in await self._do("ZRANGE", self._keys.orphans, 0, MOST - 1)]
+    async def tend(self, node: str, grace: float) -> Chores:
+        k = self._keys
+        answer = await self._run("tend", (k.nodes, k.delayed, k.orphans, k.owned(node)), (_ms(grace), MOST))
+        expired, due, orphans, owned = answer
+        return Chores(bool(expired), bool(due), [each.decode() for each in orphans], {each.decode() for each in owned})
 
     # Mail ------------------------------------------------------------------------------------------------
 

@@ -176,6 +176,19 @@ class Stopped(NamedTuple):
     left: int
 
 
+class Chores(NamedTuple):
+    """What is to be done in a partition, whoever does it: `reap`, `due`, and to claim the `orphans`.
+
+    `orphans`: up to `MOST` addresses without an owner, that which has been waiting longest first. `owned`: what the
+    node owns that asks, also where it does not know because the reply to `claim` was lost.
+    """
+
+    expired: bool
+    due: bool
+    orphans: list[str]
+    owned: set[str]
+
+
 # Operating -----------------------------------------------------------------------------------------------
 
 
@@ -256,12 +269,8 @@ class MailboxStore(Protocol):
         """
         ...
 
-    async def owned(self, node: str) -> set[str]:
-        """The addresses that it owns, also where it does not know because the reply to `claim` was lost."""
-        ...
-
-    async def orphans(self) -> list[str]:
-        """Up to `MOST` addresses without an owner, that which has been waiting longest first."""
+    async def tend(self, node: str, grace: float) -> Chores:
+        """See what is to be done, `grace` as for `reap`. Changes nothing."""
         ...
 
     async def due(self) -> int:

@@ -21,7 +21,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.retry import Retry
 
 from transport.address import Address
-from transport.answers import Answer, answer, result_of
+from transport.answers import Answer, Drain, answer, result_of
 from transport.base import Inlet, Offer, unknown
 from transport.envelope import Envelope, Failed, Outcome, Reply, uuid7
 from transport.errors import (
@@ -66,18 +66,20 @@ class RedisTransport:
     Times are in seconds: `lease`, renewed each `beat`, is how long a process counts as alive, `grace` how much longer
     its addresses are kept for it, `patience` how long a message is tried to be sent before it is `DeliveryUnknown`,
     `settle` how long it waits for others after joining, so that those that start together share the addresses.
+    `drained` is called where an operator wants the process to hand over and end.
     """
 
     def __init__(
         self, url: str, *, namespace: str = "default", wire: Wire | None = None, node: str = "node",
         partitions: int = 64, lease: float = 10.0, beat: float = 2.5, grace: float = 2.0, patience: float = 30.0,
-        settle: float = 0.0,
+        settle: float = 0.0, drained: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.wire = wire or Wire()
         self.url = url
         self._namespace, self._node, self._partitions = namespace, node, partitions
         self._lease_time, self._beat, self._grace, self._patience = lease, beat, grace, patience
         self._settle_time = settle
+        self.drained = drained
         self._nodes: list[str] = []
         """All incarnations that may be alive."""
         self._inlets: dict[Address, Inlet] = {}
@@ -87,6 +89,8 @@ class RedisTransport:
         self._expected: dict[str, tuple[weakref.ref[Any], type]] = {}
         self._paused = self._closed = False
         self._claiming: set[Address] = set()
+        self._at_once: set[Address] = set()
+        """Addresses here whose mail from here does not go by the server."""
         self._vacant: dict[Address, anyio.Event] = {}
         self._answering = 0
         """Answers that are on their way."""
@@ -248,7 +252,7 @@ class RedisTransport:
 
     async def claim(
         self, address: Address, *, capacity: int = 10_000, overflow: Overflow = Overflow.BLOCK,
-        program: str = "", lost: Callable[[], None] = lambda: None,
+        program: str = "", durable: bool = True, lost: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         if (retiring := self._retiring.get(address)) is not None:
             await retiring.wait()
@@ -268,6 +272,8 @@ class RedisTransport:
         hosted = Hosted(self, address, self._inlets[address], claim, capacity, overflow, lost)
         self._hosted[address] = hosted
         self.changed(hosted)
+        if not durable:
+            self._at_once.add(address)
 
     async def _try(self, call: Callable[[], Any]) -> Any:
         """What `call` answers, if need be after some attempts. Raises `TransportLost` where there is no answer."""
@@ -296,6 +302,7 @@ class RedisTransport:
 
     def unbind(self, address: Address, buried: Callable[[Envelope], None] = lambda _: None) -> None:
         self._inlets.pop(address, None)
+        self._at_once.discard(address)
         hosted = self._hosted.pop(address, None)
         if hosted is not None and not hosted.gone:
             over = self._retiring[address] = anyio.Event()
@@ -332,15 +339,15 @@ class RedisTransport:
     # Sending ---------------------------------------------------------------------------------------------
 
     def offer_to(self, address: Address) -> Offer:
-        """Never at once: the server has to say that it has it."""
-        return unknown
+        """At once where the mailbox is not durable; else the server has to say that it has it."""
+        return self._inlets[address].offer if address in self._at_once else unknown
 
     async def send(self, envelope: Envelope) -> None:
         """As `Transport.send`. Raises also `CodecError` and `MessageTooLarge`: the message was not sent."""
         target = envelope.target
         if self._closed:
             raise TransportClosed(f"the transport is closed; {target} was not reached")
-        if target in self._inlets and target not in self._hosted:
+        if target in self._inlets and (target in self._at_once or target not in self._hosted):
             return await self._inlets[target].put(envelope)
         reply_to = None
         if envelope.reply is not None:
@@ -573,11 +580,15 @@ class RedisTransport:
             for store in self._stores:
                 await anyio.sleep(RECONCILE / len(self._stores))
                 with suppress(RedisError, OSError, LeaseLost):
-                    await store.due()
-                    await store.reap(self._grace)
-                    for address in await store.orphans():
+                    chores = await store.tend(self._lease.node, self._grace)
+                    if chores.due:
+                        await store.due()
+                    if chores.expired:
+                        await store.reap(self._grace)
+                        chores = await store.tend(self._lease.node, self._grace)
+                    for address in chores.orphans:
                         self._seen_without_owner(Address(address))
-                    strays[store] = await self._give_back(store, strays.get(store, set()))
+                    strays[store] = await self._give_back(store, chores.owned, strays.get(store, set()))
 
     def _seen_without_owner(self, address: Address) -> None:
         if (vacant := self._vacant.get(address)) is not None:
@@ -592,11 +603,11 @@ class RedisTransport:
             await self.drain(address, self.now() + self._lease_time)
         self.unbind(address)
 
-    async def _give_back(self, store: MailboxStore, strays: set[str]) -> set[str]:
+    async def _give_back(self, store: MailboxStore, owned: set[str], strays: set[str]) -> set[str]:
         """Release what is owned and not hosted, as the reply to a claim was lost. Returns what may be so."""
         node = self._lease.node
         known = self._hosted.keys() | self._retiring.keys() | self._claiming
-        found = {address for address in await store.owned(node) if address not in known}
+        found = owned - known
         for address in found & strays:
             claim = await store.claim(node, address, 1)
             if claim is not None:
@@ -675,6 +686,8 @@ class _Answers:
     def offer(self, envelope: Envelope) -> bool:
         if isinstance(envelope.message, Answer):
             self._transport.answered(envelope.message)
+        elif isinstance(envelope.message, Drain):
+            self._transport.drained()
         assert envelope.reply is not None
         envelope.reply.set_result(None)
         return True
