@@ -18,7 +18,7 @@ from actors.ref import ActorRef
 from actors.supervision import AutoShutdown, Exit, Placement, Restart, RestartWindow, Strategy, affected, restarts
 from actors.supervisor import ChildSpec, Supervisor
 from transport.address import Address
-from transport.errors import AddressInUse
+from transport.errors import AddressInUse, TransportLost
 from transport.eventloop import Task
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ class Children:
             raise SpawnError(f"{self.address} is stopping and starts no {spec.actor.__name__}")
         cell = self._system.admit(spec, address, self)
         try:
+            mailbox, program = cell.mailbox, spec.actor.__qualname__
             await self._system.transport.claim(
-                address, capacity=cell.mailbox.capacity, overflow=cell.mailbox.overflow,
-                program=spec.actor.__qualname__, durable=spec.durable, lost=cell.lose,
-            )  # fmt: skip
+                address, mailbox.capacity, mailbox.overflow, program, spec.durable, cell.lose
+            )
             if self._closing:
                 raise SpawnError(f"{self.address} has stopped meanwhile and starts no {spec.actor.__name__}")
         except BaseException:
@@ -125,7 +125,7 @@ class Children:
             try:
                 await self._start(spec, address)
                 break
-            except AddressInUse:
+            except (AddressInUse, TransportLost):
                 await transport.vacant(address)
             except SpawnError as error:
                 self._owner.fail(error)

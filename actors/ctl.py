@@ -44,7 +44,7 @@ from transport.mailbox import CONTROL
 from transport.message import AnyMessage, field_names, is_protobuf, message_type, wire_name
 from transport.redis.hosted import NODES
 from transport.redis.scripts import Keys
-from transport.redis.server import RedisStore
+from transport.redis.server import VERSION, Config, RedisStore, config_of
 from transport.redis.store import LANES, MOST, Buried, Mail
 from transport.redis.transport import RedisTransport
 from transport.wire import Wire
@@ -75,7 +75,6 @@ class Options(msgspec.Struct, frozen=True):
 
     url: str
     namespace: str
-    partitions: int
     wire: Wire
     as_json: bool
 
@@ -144,16 +143,19 @@ class DeadLetter(msgspec.Struct):
 
 
 class Namespace:
-    """The partitions of a namespace on a server."""
+    """The partitions of a namespace on a server: as many as `config` says, and none where nobody has opened it."""
 
-    def __init__(self, client: Redis, options: Options) -> None:
-        self.client, self.options = client, options
-        tags = [f"{{{options.namespace}:{number}}}" for number in range(options.partitions)]
+    def __init__(self, client: Redis, options: Options, config: Config | None) -> None:
+        self.client, self.options, self.config = client, options, config
+        tags = [f"{{{options.namespace}:{number}}}" for number in range(config.partitions if config else 0)]
         self.keys = [Keys(tag) for tag in tags]
         self.stores = [RedisStore(client, tag) for tag in tags]
 
     def partition(self, address: str) -> int:
-        return crc32(address.encode()) % self.options.partitions
+        """Raises `CtlError` where nobody has opened the namespace."""
+        if not self.stores:
+            raise CtlError(f"nobody has opened {self.options.place} yet: check --namespace, or start a node", FAILED)
+        return crc32(address.encode()) % len(self.stores)
 
     async def all(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
         """The answers to these commands, in one exchange."""
@@ -186,17 +188,12 @@ class Namespace:
 
     async def actors(self) -> list[Mailbox]:
         """All mailboxes that the server knows, those of nodes and of stopped actors too."""
-        name = re.compile(rf"\{{{re.escape(self.options.namespace)}:(\d+)\}}:a:(/.*)")
+        name = re.compile(rf"\{{{re.escape(self.options.namespace)}:\d+\}}:a:(/.*)")
         addresses = set()
         async for key in self.client.scan_iter(match=f"{{{self.options.namespace}:*}}:a:/*", count=1000):
-            if (found := name.fullmatch(key.decode("ascii", "replace"))) is None:
-                continue  # of another namespace, such as shop:eu when this is shop
-            if int(found[1]) != self.partition(found[2]):
-                raise CtlError(
-                    f"{self.options.place} does not have {self.options.partitions} partitions, as {found[2]} is in "
-                    f"number {found[1]}: give --partitions as its nodes have it"
-                )
-            addresses.add(found[2])
+            found = name.fullmatch(key.decode("ascii", "replace"))
+            if found is not None:  # else of another namespace, such as shop:eu when this is shop
+                addresses.add(found[1])
         return await self.mailboxes(sorted(addresses))
 
     async def mailboxes(self, addresses: Sequence[str]) -> list[Mailbox]:
@@ -227,9 +224,7 @@ class Namespace:
         """Raises `CtlError` where there is none."""
         for found in await self.mailboxes([address]):
             return found
-        raise CtlError(
-            f"nobody has lived at {address} in {self.options.place} ({self.options.partitions} partitions)", FAILED
-        )
+        raise CtlError(f"nobody has lived at {address} in {self.options.place}", FAILED)
 
     async def waiting(self, address: str, limit: int) -> list[Mail]:
         """Of each lane at most the first `limit` messages."""
@@ -270,7 +265,7 @@ class Namespace:
     def place_of(self, id_: str) -> tuple[int, str]:
         """The partition and the store's own id of a dead letter. Raises `CtlError` for what is no id."""
         found = re.fullmatch(r"(\d{1,9})/(\d{1,20}-\d{1,20})", id_)
-        if found is None or int(found[1]) >= self.options.partitions:
+        if found is None or int(found[1]) >= len(self.stores):
             raise CtlError(f"{id_!r} is not the id of a dead letter: these are such as 7/1732284000000-0, see the list")
         return int(found[1]), found[2]
 
@@ -316,9 +311,9 @@ class Namespace:
     ) -> Any:
         """Tell or ask; the reply. Raises `CtlError`."""
         options = self.options
-        await self.client.ping()  # what is wrong with the server is said as by all commands
+        self.partition(address)  # or it would be us who say how many there are
         transport = RedisTransport(
-            options.url, namespace=options.namespace, wire=options.wire, node="ctl", partitions=options.partitions,
+            options.url, namespace=options.namespace, wire=options.wire, node="ctl", partitions=len(self.stores),
             patience=timeout,
         )  # fmt: skip
         try:
@@ -596,7 +591,6 @@ def main(
     context: typer.Context,
     url: Annotated[str, typer.Option(envvar="ACTORS_URL", help="The server, as redis://, rediss:// or unix://.")],
     namespace: Annotated[str, typer.Option(help="As the nodes have it.")] = "default",
-    partitions: Annotated[int, typer.Option(min=1, max=16_384, help="As the nodes have it.")] = 64,
     imports: Annotated[
         list[str] | None, typer.Option("--import", metavar="MODULE", help="Defines messages; may be repeated.")
     ] = None,
@@ -619,7 +613,7 @@ def main(
         wire = Wire(keys=None if keys is None else SigningKeys.from_file(keys))
     except (OSError, ValueError) as error:
         raise CtlError(f"--keys: {error}") from None
-    context.obj = Options(url, namespace, partitions, wire, as_json)
+    context.obj = Options(url, namespace, wire, as_json)
 
 
 def _import(module: str) -> None:
@@ -644,7 +638,13 @@ def _query(context: typer.Context, question: Callable[[Namespace], Awaitable[T]]
         except ValueError as error:
             raise CtlError(f"--url {mask(options.url)}: {error}") from None
         async with client:
-            return await question(Namespace(client, options))
+            config = await config_of(client, options.namespace)
+            if config is not None and config.version != VERSION:
+                raise CtlError(
+                    f"{options.place} has keys of version {config.version}, and this is made for version {VERSION}: "
+                    "take the ctl that its nodes have"
+                )
+            return await question(Namespace(client, options, config))
 
     try:
         return run(connected)

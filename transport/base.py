@@ -57,7 +57,7 @@ class Transport(Protocol):
         ...
 
     async def claim(
-        self, address: Address, *, capacity: int = ..., overflow: Overflow = ..., program: str = ...,
+        self, address: Address, capacity: int = ..., overflow: Overflow = ..., program: str = ...,
         durable: bool = ..., lost: Callable[[], None] = ...,
     ) -> None:  # fmt: skip
         """Return once mail for `address`, which is bound, comes here and nowhere else. Raises `AddressInUse`.

@@ -29,7 +29,7 @@ class MemoryTransport:
         if self._inlets.setdefault(address, inlet) is not inlet:
             raise AddressInUse(f"{address} is in use: choose another name, or stop that actor first")
 
-    async def claim(self, address: Address, **_: Any) -> None:
+    async def claim(self, address: Address, *_: Any, **__: Any) -> None:
         """It is here, where everything is."""
 
     def prefers(self, address: Address) -> bool:

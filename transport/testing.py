@@ -81,8 +81,8 @@ class WireTransport:
     def bind(self, address: Address, inlet: Inlet) -> None:
         self.inner.bind(address, inlet)
 
-    async def claim(self, address: Address, **options: Any) -> None:
-        await self.inner.claim(address, **options)
+    async def claim(self, address: Address, *options: Any, **named: Any) -> None:
+        await self.inner.claim(address, *options, **named)
 
     def prefers(self, address: Address) -> bool:
         return self.inner.prefers(address)
@@ -156,8 +156,8 @@ class FaultyTransport:
     def bind(self, address: Address, inlet: Inlet) -> None:
         self.inner.bind(address, inlet)
 
-    async def claim(self, address: Address, **options: Any) -> None:
-        await self.inner.claim(address, **options)
+    async def claim(self, address: Address, *options: Any, **named: Any) -> None:
+        await self.inner.claim(address, *options, **named)
 
     def prefers(self, address: Address) -> bool:
         return self.inner.prefers(address)

@@ -266,7 +266,7 @@ async def test_an_ask_whose_time_is_over_is_not_handled(systems: Systems, world:
             await ref.ask(Wait(), timeout=0.5)  # in 0.05 s it may not even be sent
         world.open.set()
     assert await ref.ask(Divide(1)) == 1.0
-    assert systems[0].dead_letters in ({"expired": 1}, {"abandoned": 1})
+    await until(lambda: systems[0].dead_letters in ({"expired": 1}, {"abandoned": 1}))
 
 
 async def test_a_reply_that_does_not_encode_is_the_askers_error(systems: Systems, world: World) -> None:

@@ -83,7 +83,7 @@ class Durable:
             raise AddressInUse(f"{address} is in use")
 
     async def claim(
-        self, address: Address, *, capacity: int = 10_000, overflow: Overflow = Overflow.BLOCK,
+        self, address: Address, capacity: int = 10_000, overflow: Overflow = Overflow.BLOCK,
         program: str = "", durable: bool = True, lost: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         shelf = self.shelves.setdefault(address, Shelf())

@@ -545,18 +545,18 @@ class KeepsAll(MemoryTransport):
 class Greedy(Durable):
     """Takes what is another's."""
 
-    async def claim(self, address: Address, **options: Any) -> None:
+    async def claim(self, address: Address, *args: Any, **options: Any) -> None:
         self.shelves[address] = Shelf(mail=self.shelves.get(address, Shelf()).mail)
-        await super().claim(address, **options)
+        await super().claim(address, *args, **options)
 
 
 class Bottomless(Durable):
-    async def claim(self, address: Address, **options: Any) -> None:
+    async def claim(self, address: Address, *args: Any, **options: Any) -> None:
         await super().claim(address, **{**options, "capacity": 10_000})
 
 
 class Polite(Durable):
-    async def claim(self, address: Address, **options: Any) -> None:
+    async def claim(self, address: Address, *args: Any, **options: Any) -> None:
         await super().claim(address, **{**options, "overflow": Overflow.BLOCK})
 
 
@@ -604,9 +604,9 @@ class LosesTheRest(Durable):
 
 
 class HandsOnBackwards(Durable):
-    async def claim(self, address: Address, **options: Any) -> None:
+    async def claim(self, address: Address, *args: Any, **options: Any) -> None:
         self.shelves.setdefault(address, Shelf()).mail.reverse()
-        await super().claim(address, **options)
+        await super().claim(address, *args, **options)
 
 
 class HandsOnAll(Durable):
