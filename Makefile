@@ -1,12 +1,12 @@
 # Everything sets itself up in .venv: a fresh machine needs only Python >= 3.11 and make.
 PYTHON ?= python3
 SOURCE ?=
-SECONDS ?= 300
+SECONDS ?=
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test fuzz lint fix bench clean
+.PHONY: demo test fuzz soak lint fix bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -29,7 +29,10 @@ test: $(VENV)/.test
 	$(BIN)/python -m coverage report
 
 fuzz: $(VENV)/.test
-	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),300)
+
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.redis.soak --seconds $(or $(SECONDS),600)
 
 lint: $(VENV)/.lint
 	$(BIN)/python -m ruff check .

@@ -6,19 +6,15 @@ import asyncio
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import Any, Final
 from zlib import crc32
 
 import anyio
-import redis
-import redis.asyncio
 from anyio.abc import TaskStatus
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
-from redis.retry import Retry
 
 from transport.address import Address
 from transport.answers import Answer, Drain, answer, result_of
@@ -37,17 +33,19 @@ from transport.errors import (
     mask,
 )
 from transport.mailbox import CONTROL, Overflow
+from transport.redis.connect import place
 from transport.redis.hosted import NODES, Delivery, Hosted
 from transport.redis.lease import Lease
 from transport.redis.outbound import Outbound, Unsent
 from transport.redis.scripts import Keys
-from transport.redis.server import RedisStore
+from transport.redis.server import VERSION, Config, RedisStore, config_of
 from transport.redis.store import MOST, LeaseLost, MailboxStore, Sent
 from transport.redis.store import Answer as Sending
 from transport.wire import Wire
 
 BLOCK: Final = 5.0  # seconds for which the bells are waited for at once
 ACK_WITHIN: Final = 0.005  # seconds, where nothing is to be fetched: a chain of asks takes half as long so
+ABANDONED: Final = 600.0  # seconds without an owner after which a mailbox for answers is emptied, and given up
 TIMEOUT: Final = 10.0  # seconds for an answer of the server
 SWEEP: Final = 30.0  # seconds after which all mailboxes are looked at, should a bell have been lost
 MOST_IN_HAND: Final = 10_000  # messages in this process that are not acked, of all mailboxes together
@@ -67,18 +65,22 @@ class RedisTransport:
     its addresses are kept for it, `patience` how long a message is tried to be sent before it is `DeliveryUnknown`,
     `settle` how long it waits for others after joining, so that those that start together share the addresses.
     `drained` is called where an operator wants the process to hand over and end.
+
+    With `replicas` a message is accepted once so many replicas of the server have it, too.
+    `partitions` is how many parts the addresses are spread over; the first to open a namespace says it for all.
     """
 
     def __init__(
         self, url: str, *, namespace: str = "default", wire: Wire | None = None, node: str = "node",
         partitions: int = 64, lease: float = 10.0, beat: float = 2.5, grace: float = 2.0, patience: float = 30.0,
-        settle: float = 0.0, drained: Callable[[], None] = lambda: None,
+        settle: float = 0.0, drained: Callable[[], None] = lambda: None, replicas: int = 0,
     ) -> None:  # fmt: skip
         self.wire = wire or Wire()
         self.url = url
+        self._place = place(url)
         self._namespace, self._node, self._partitions = namespace, node, partitions
         self._lease_time, self._beat, self._grace, self._patience = lease, beat, grace, patience
-        self._settle_time = settle
+        self._settle_time, self._replicas = settle, replicas
         self.drained = drained
         self._nodes: list[str] = []
         """All incarnations that may be alive."""
@@ -91,6 +93,8 @@ class RedisTransport:
         self._claiming: set[Address] = set()
         self._at_once: set[Address] = set()
         """Addresses here whose mail from here does not go by the server."""
+        self._ownerless: dict[Address, tuple[float, float]] = {}
+        """Mailboxes for answers that have no owner: since when we know, and when we saw it last."""
         self._vacant: dict[Address, anyio.Event] = {}
         self._answering = 0
         """Answers that are on their way."""
@@ -100,18 +104,20 @@ class RedisTransport:
     # Opening and closing ---------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Join under a new name. Raises `TransportLost` where the server cannot be reached."""
+        """Join under a new name. Raises `TransportLost` where the server cannot be reached, or has another config."""
         self._paused = self._closed = False
-        self._client = self._connect()
+        self._client, self._bells = self._place.client(), self._place.client()
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         started = asyncio.Event()
         self._host = asyncio.create_task(self._host_tasks(started), name=f"{self._node}: transport")
         await started.wait()
         tags = [f"{{{self._namespace}:{number}}}" for number in range(self._partitions)]
-        bells = f"{{{self._namespace}}}"
+        bells = "" if self._place.is_cluster else f"{{{self._namespace}}}"
         self._keys = [Keys(tag, bells) for tag in tags]
-        self._stores: list[MailboxStore] = [_Store(self._client, tag, bells=bells) for tag in tags]
+        self._stores: list[MailboxStore] = [
+            _Store(self._client, tag, bells=bells, replicas=self._replicas) for tag in tags
+        ]
         self._producer = f"{self._node}.{uuid7()}"
         self.address = Address(f"{NODES}{self._producer}")
         self.bind(self.address, _Answers(self))
@@ -153,21 +159,15 @@ class RedisTransport:
             await self._host
         finally:
             await self._client.aclose()
-
-    def _connect(self, **options: Any) -> redis.asyncio.Redis:
-        # A client that retried by itself would send what was accepted once more: whether to is for us to say.
-        return redis.asyncio.Redis.from_url(self.url, retry=AsyncRetry(NoBackoff(), 0), socket_timeout=None, **options)
-
-    def _connect_thread(self) -> redis.Redis:
-        return redis.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0), socket_timeout=self._beat)
+            await self._bells.aclose()
 
     async def _join(self) -> None:
         """Begin an incarnation."""
+        await self._agree()
         name = f"{self._node}.{uuid7()}"
         self._lease = Lease(
-            self._connect_thread,
+            partial(self._place.primaries, [keys.nodes for keys in self._keys], self._beat),
             name,
-            self._keys,
             seconds=self._lease_time,
             every=self._beat,
             lost=self._lost,
@@ -180,6 +180,26 @@ class RedisTransport:
         await self._claim_own()
         await anyio.sleep(self._settle_time)
         await self._look_around()
+
+    async def _agree(self) -> None:
+        """See to it that the namespace is laid out as it is here. Raises `Refused`."""
+        ours = Config(self._partitions, VERSION)
+        async with asyncio.timeout(TIMEOUT):
+            theirs = await config_of(self._client, self._namespace, create=ours)
+        if theirs is None or theirs == ours:
+            return
+        from transport.redis.check import Refused  # which is made of this
+
+        where = f"the namespace {self._namespace} on {mask(self.url)}"
+        if theirs.version != ours.version:
+            raise Refused(
+                f"{where} has keys of version {theirs.version}, and this is made for version {ours.version}: "
+                "install what its other nodes have, or take another namespace"
+            )
+        raise Refused(
+            f"{where} has {theirs.partitions} partitions, which is for good, and {ours.partitions} are asked for: "
+            f"ask for {theirs.partitions}, or take another namespace"
+        )
 
     async def _look_around(self) -> None:
         names: list[bytes] = await self._client.zrange(self._keys[0].nodes, 0, -1)  # type: ignore[assignment]
@@ -197,8 +217,10 @@ class RedisTransport:
     async def _live(self, *, task_status: TaskStatus[None]) -> None:
         """What goes on for as long as the incarnation lasts; and then the next one."""
         async with anyio.create_task_group() as self._life:
-            for task in (self._listen, self._watch, self._reconcile):
+            for task in (self._watch, self._reconcile):
                 self._life.start_soon(task)
+            if not self._place.is_cluster:
+                self._life.start_soon(self._listen, self._keys[0].bell(self._lease.node))
             task_status.started()
             await self._is_lost.wait()
             self._lose_all()
@@ -249,15 +271,17 @@ class RedisTransport:
     def bind(self, address: Address, inlet: Inlet) -> None:
         if self._inlets.setdefault(address, inlet) is not inlet:
             raise AddressInUse(f"{address} is in use: choose another name, or stop that actor first")
+        self._at_once.add(address)  # until it is claimed, nobody else knows of it
 
     async def claim(
-        self, address: Address, *, capacity: int = 10_000, overflow: Overflow = Overflow.BLOCK,
+        self, address: Address, capacity: int = 10_000, overflow: Overflow = Overflow.BLOCK,
         program: str = "", durable: bool = True, lost: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        if (retiring := self._retiring.get(address)) is not None:
-            await retiring.wait()
+        self._at_once.discard(address)  # as it may live elsewhere, where its mail has to go
         self._claiming.add(address)
         try:
+            if (retiring := self._retiring.get(address)) is not None:
+                await retiring.wait()
             lease = None
             while lease is not self._lease:  # it may be lost meanwhile, and the claim with it
                 await self._joined.wait()
@@ -269,6 +293,8 @@ class RedisTransport:
             self._claiming.discard(address)
         if claim is None:
             raise AddressInUse(f"{address} lives in another process: choose another name, or stop that actor first")
+        if address not in self._inlets:
+            raise AddressInUse(f"{address} was given up while it was claimed")  # it is released when that is noticed
         hosted = Hosted(self, address, self._inlets[address], claim, capacity, overflow, lost)
         self._hosted[address] = hosted
         self.changed(hosted)
@@ -347,7 +373,7 @@ class RedisTransport:
         target = envelope.target
         if self._closed:
             raise TransportClosed(f"the transport is closed; {target} was not reached")
-        if target in self._inlets and (target in self._at_once or target not in self._hosted):
+        if target in self._at_once:
             return await self._inlets[target].put(envelope)
         reply_to = None
         if envelope.reply is not None:
@@ -487,6 +513,8 @@ class RedisTransport:
         if reader is None:
             reader = self._readers[number] = Reader(self._stores[number], self._lease.node, self._loop)
             self._life.start_soon(reader.run)
+            if self._place.is_cluster:  # where one call cannot wait for the bells of two partitions
+                self._life.start_soon(self._listen, self._keys[number].bell(self._lease.node))
         return reader
 
     def room(self, hosted: Hosted) -> int:
@@ -534,22 +562,18 @@ class RedisTransport:
             return False
         return not reply.hosted.is_ours or (self._paused and not reply.hosted.is_buried)
 
-    async def _listen(self) -> None:
-        """Wait for the bells."""
-        node = self._lease.node
-        bell = self._keys[0].bell(node)
+    async def _listen(self, bell: str) -> None:
+        """Wait for a bell."""
         while True:
             try:
-                async with self._connect() as client:
-                    while True:
-                        async with asyncio.timeout(2 * BLOCK):
-                            rung = await client.execute_command(  # type: ignore[no-untyped-call]
-                                "BZMPOP", BLOCK, 1, bell, "MIN", "COUNT", MOST
-                            )
-                        for address, _ in rung[1] if rung else ():
-                            hosted = self._hosted.get(address.decode())
-                            if hosted is not None:
-                                self.changed(hosted)
+                async with asyncio.timeout(2 * BLOCK):
+                    rung = await self._bells.execute_command(  # type: ignore[no-untyped-call]
+                        "BZMPOP", BLOCK, 1, bell, "MIN", "COUNT", MOST
+                    )
+                for address, _ in rung[1] if rung else ():
+                    hosted = self._hosted.get(address.decode())
+                    if hosted is not None:
+                        self.changed(hosted)
             except (RedisError, OSError):
                 self._sweep()  # bells may have been lost with the connection
                 await anyio.sleep(0.1)
@@ -594,8 +618,15 @@ class RedisTransport:
         if (vacant := self._vacant.get(address)) is not None:
             vacant.set()
         elif address.startswith(NODES) and address not in self._inlets:
-            self.bind(address, _Answers(self))  # of a node that died: nobody waits for these answers any more
-            self._tasks.start_soon(self._clear, address)
+            now = monotonic()
+            since, seen = self._ownerless.get(address, (now, now))
+            if now - seen > 10 * RECONCILE:
+                since = now  # it had an owner in between
+            self._ownerless[address] = since, now
+            if now - since > ABANDONED:  # nobody waits for these answers any more
+                del self._ownerless[address]
+                self.bind(address, _Answers(self))
+                self._tasks.start_soon(self._clear, address)
 
     async def _clear(self, address: Address) -> None:
         with suppress(AddressInUse, TransportLost):
@@ -675,6 +706,10 @@ class _Store(RedisStore):
     async def _do(self, *command: Any) -> Any:
         async with asyncio.timeout(TIMEOUT):
             return await super()._do(*command)
+
+    async def _do_and_wait(self, *command: Any) -> tuple[Any, int]:
+        async with asyncio.timeout(TIMEOUT):
+            return await super()._do_and_wait(*command)
 
 
 class _Answers:
