@@ -89,7 +89,8 @@ def _redis(table: NodeTable, *, allow_unsafe: bool = False) -> Transport:
             table.transport, least="unsafe" if allow_unsafe else redis.guarantee, waits=waits, found=found, wire=wire,
             namespace=redis.namespace or table.namespace, node=table.node, partitions=redis.partitions,
             lease=redis.lease, beat=redis.beat, grace=redis.grace, patience=redis.patience,
-            settle=redis.settle, drained=lambda: signal.raise_signal(signal.SIGTERM),
+            settle=redis.settle, replicas=int(redis.guarantee == "replicated" and not allow_unsafe),
+            drained=lambda: signal.raise_signal(signal.SIGTERM),
         )  # fmt: skip
     except ValueError as error:
         whose = f"{REDIS_URL}, which is set, is " if os.environ.get(REDIS_URL) else ""

@@ -14,6 +14,7 @@ from transport.redis.store import (
     Answer,
     Buried,
     Bytes,
+    Chores,
     Claim,
     DeadLetter,
     Delay,
@@ -223,11 +224,14 @@ class ModelStore:
         rung = self.ringing.pop(node, {})
         return [address for _, address in sorted((lane, address) for address, lane in rung.items())]
 
-    async def owned(self, node: str) -> set[str]:
-        return set(self.owning.get(node, ()))
-
-    async def orphans(self) -> list[str]:
-        return [address for _, address in sorted((since, address) for address, since in self.orphaned.items())]
+    async def tend(self, node: str, grace: float) -> Chores:
+        ended = self.clock.ms - round(grace * 1000)
+        return Chores(
+            any(lease < ended for lease in self.leases.values()),
+            any(waiting.due <= self.clock.ms for waiting in self.waiting),
+            [address for _, address in sorted((since, address) for address, since in self.orphaned.items())],
+            set(self.owning.get(node, ())),
+        )
 
     # Mail ------------------------------------------------------------------------------------------------
 

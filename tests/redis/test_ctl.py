@@ -30,7 +30,8 @@ from transport.address import Address
 from transport.envelope import Envelope, Priority
 from transport.keys import Keys
 from transport.mailbox import CONTROL
-from transport.redis.server import RedisStore
+from transport.redis.scripts import config
+from transport.redis.server import VERSION, Config, RedisStore, config_of
 from transport.redis.store import MOST, START, Claim, DeadLetter, Post, Turn
 from transport.redis.transport import RedisTransport
 from transport.wire import Wire
@@ -208,7 +209,9 @@ def process(*arguments: str, **environment: str) -> Result:
 async def shop(server: Server, request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
     url = f"redis://127.0.0.1:{server.port}"
     async with Redis.from_url(url) as client:
-        yield Shop(client, url, f"{request.node.originalname}.{next(NUMBERS)}")
+        shop = Shop(client, url, f"{request.node.originalname}.{next(NUMBERS)}")
+        await config_of(client, shop.namespace, create=Config(64, VERSION))
+        yield shop
 
 
 # Nodes and actors --------------------------------------------------------------------------------------------
@@ -298,13 +301,32 @@ async def test_more_mailboxes_than_are_looked_at_at_once(shop: Shop) -> None:
     assert [each["address"] for each in found if each["depths"]["normal"]] == [names[170]]
 
 
-async def test_a_wrong_number_of_partitions_is_seen(shop: Shop) -> None:
-    await shop.claim("/desk")
-    result = await shop.ctl("--partitions", "7", "actors")
+async def test_the_number_of_partitions_is_that_of_the_nodes(shop: Shop) -> None:
+    few = Shop(shop.client, shop.url, f"{shop.namespace}.few")
+    async with ActorSystem("shop", transport=few.transport(partitions=3)) as system:
+        await system.spawn(Desk, name="desk")
+        assert [node["partitions"] for node in (await few.ctl("nodes", "--json")).json["nodes"]] == [3]
+        assert (await few.ctl("mailbox", "/desk", "--json")).json["state"] == "running"
+        assert (await few.ctl("ask", "/desk", NAME, '{"customer": "joe"}')).out == '"1 for joe"\n'
+
+
+@pytest.mark.parametrize("command", [["mailbox", "/desk"], ["tell", "/desk", NAME, '{"customer": "joe"}']])
+async def test_a_namespace_that_nobody_has_opened_stays_so(shop: Shop, command: list[str]) -> None:
+    nowhere = Shop(shop.client, shop.url, f"{shop.namespace}.nowhere")
+    result = await nowhere.ctl(*command)
+    assert (result.code, result.out) == (FAILED, "")
+    place = f"the namespace {nowhere.namespace} on {shop.url}"
+    assert result.err == f"nobody has opened {place} yet: check --namespace, or start a node\n"
+    assert await config_of(shop.client, nowhere.namespace) is None
+
+
+async def test_a_namespace_of_another_version_is_left_alone(shop: Shop) -> None:
+    await shop.client.hset(config(shop.namespace), "version", "2")
+    result = await shop.ctl("nodes")
     assert (result.code, result.out) == (BAD_USE, "")
     assert result.err == (
-        f"the namespace {shop.namespace} on {shop.url} does not have 7 partitions, as /desk is in number "
-        f"{shop.partition('/desk')}: give --partitions as its nodes have it\n"
+        f"the namespace {shop.namespace} on {shop.url} has keys of version 2, and this is made for version 1: "
+        "take the ctl that its nodes have\n"
     )
 
 
@@ -356,7 +378,7 @@ async def test_a_mailbox_of_more_than_a_page(shop: Shop) -> None:
 
 async def test_where_nobody_has_lived_there_is_no_mailbox(shop: Shop) -> None:
     result = await shop.ctl("mailbox", "/desk")
-    text = f"nobody has lived at /desk in the namespace {shop.namespace} on {shop.url} (64 partitions)"
+    text = f"nobody has lived at /desk in the namespace {shop.namespace} on {shop.url}"
     assert result == (FAILED, "", f"{text}\n")
     result = await shop.ctl("mailbox", "/desk", "--json")
     assert (result.code, result.json) == (FAILED, {"error": "failed", "detail": text})
@@ -580,7 +602,6 @@ def test_json_that_is_no_protobuf_message() -> None:
     [
         (["nodes"], "Missing option '--url'"),
         (["--url", "redis://h", "nods"], "No such command 'nods'"),
-        (["--url", "redis://h", "--partitions", "0", "nodes"], "Invalid value for '--partitions'"),
         (["--url", "redis://h", "--namespace", "a}*", "nodes"], "--namespace: not a name for an actor: 'a}*'"),
         (["--url", "http://joe:secret@h", "nodes"], "--url http://joe:***@h: Redis URL must specify one of"),
         (["--url", "redis://h", "--import", "no.such", "nodes"], "--import no.such: no module named 'no'; start in"),
@@ -638,7 +659,7 @@ def test_a_server_that_refuses() -> None:
         for user, error in [
             ("joe:secret@", "invalid username-password pair or user is disabled.; check user and password in the URL"),
             ("", "; check user and password in the URL"),
-            ("ann:low@", "has no permissions to run the 'time' command"),
+            ("ann:low@", "has no permissions to run the 'hgetall' command"),
         ]:
             result = invoke(["--url", f"redis://{user}127.0.0.1:{server.port}", "nodes", "--json"])
             assert result.code == BAD_USE

@@ -14,8 +14,9 @@ from redis.exceptions import OutOfMemoryError
 from tests.redis.servers import Server
 from transport.errors import AddressInUse
 from transport.mailbox import Overflow
-from transport.redis.scripts import Keys, script
-from transport.redis.server import RedisStore
+from transport.redis.check import CheckedTransport, Refused
+from transport.redis.scripts import Keys, config, script
+from transport.redis.server import VERSION, Config, RedisStore, config_of
 from transport.redis.store import (
     MOST,
     START,
@@ -34,6 +35,7 @@ from transport.redis.store import (
     Tries,
     Turn,
 )
+from transport.redis.transport import RedisTransport
 
 pytestmark = pytest.mark.anyio
 
@@ -143,7 +145,7 @@ async def test_whoever_brings_a_delayed_message_back_it_comes_once(store: RedisS
     await store.send("p", [Post("/a", 3, 1, b"frame")])
     await store.turn("n1", [Turn("/a", claim.epoch, (0, 0, 0, 1, 0), START, 0, [Delay(3, 0, 0.0, Tries(1, 0))])])
     for _ in range(3):  # until there is a connection for each: who has to connect first comes too late
-        await asyncio.gather(store.orphans(), store.orphans(), store.orphans())
+        await asyncio.gather(*(store.tend("n1", 0.0) for _ in range(3)))
     counts = await asyncio.gather(store.due(), store.due(), store.due())
     assert sorted(counts) == [0, 0, 1]
     assert len(await store.peek("/a", 3)) == 1
@@ -297,3 +299,50 @@ async def cancel_after(ticks: int, call: asyncio.Task[object]) -> None:
         await asyncio.sleep(0)
     call.cancel()
     await asyncio.wait([call])
+
+
+# What the nodes of a namespace agree on ------------------------------------------------------------------
+
+
+async def opened_and_closed(transport: RedisTransport) -> None:
+    await transport.open()
+    await transport.close()
+
+
+async def test_who_opens_a_namespace_first_says_how_many_partitions_it_has(server: Server, client: Redis) -> None:
+    url = f"redis://127.0.0.1:{server.port}"
+    assert await config_of(client, "shop") is None
+    for _ in range(2):
+        await opened_and_closed(RedisTransport(url, namespace="shop", partitions=3))
+    assert await config_of(client, "shop") == Config(3, VERSION)
+    with pytest.raises(Refused) as caught:
+        await RedisTransport(url, namespace="shop", partitions=2).open()
+    assert str(caught.value) == (
+        f"the namespace shop on {url} has 3 partitions, which is for good, and 2 are asked for: ask for 3, or take "
+        "another namespace"
+    )
+    assert caught.value.lasting
+    await opened_and_closed(RedisTransport(url, namespace="shop:eu", partitions=2))
+    assert await config_of(client, "shop") == Config(3, VERSION)
+    assert not await client.exists("{shop:0}:n"), "who is refused has no lease"
+
+
+async def test_a_node_does_not_wait_for_other_partitions_or_keys(server: Server, client: Redis) -> None:
+    def waits(error: Exception, _: float) -> None:
+        raise AssertionError from error
+
+    transport = CheckedTransport(
+        f"redis://127.0.0.1:{server.port}", namespace="shop", partitions=2, least="unsafe", waits=waits,
+        found=lambda _: None,
+    )  # fmt: skip
+    await client.hset(config("shop"), mapping={"partitions": "2", "version": "2"})
+    with pytest.raises(Refused, match="has keys of version 2, and this is made for version 1: install what its other"):
+        await transport.open()
+    await client.delete(config("shop"))
+    await opened_and_closed(transport)
+
+
+async def test_a_config_that_was_only_begun_is_finished(client: Redis) -> None:
+    await client.hset(config("shop"), "partitions", "3")
+    assert await config_of(client, "shop") is None
+    assert await config_of(client, "shop", create=Config(2, VERSION)) == Config(3, VERSION)

@@ -209,7 +209,7 @@ class World:
             self.server.set_clock(self.clock)
             theirs = self.server.call(name, *arguments)
             assert theirs == answer, f"{name}{arguments}: the server says {theirs}, the model {answer}"
-        if name not in ("owned", "orphans", "peek"):
+        if name not in ("tend", "peek"):
             self.look()
         return answer
 
@@ -446,7 +446,7 @@ class Node:
 
     def reconcile(self, fault: Fault) -> None:
         """What we own and do not know of, we claim once more."""
-        owned: set[str] = self._call("owned", fault=fault)
+        owned: set[str] = self._call("tend", GRACE, fault=fault).owned
         for address in sorted(owned - self.hosted.keys()):
             self.claim(address, Fault.NONE)
         for address in self.hosted.keys() - owned:
@@ -454,7 +454,7 @@ class Node:
 
     def adopt(self, fault: Fault) -> None:
         """Claim what has no owner."""
-        for address in self._world.call("orphans"):
+        for address in self._world.call("tend", self.name, GRACE).orphans:
             self.claim(address, fault)
 
     def stop(self, address: str, fault: Fault) -> None:

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from socket import gaierror
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
-from urllib.parse import urlsplit
 
 import anyio
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.connection import parse_url
 from redis.exceptions import (
     AuthenticationError,
@@ -30,6 +29,7 @@ from redis.exceptions import (
 )
 
 from transport.errors import TransportLost, mask
+from transport.redis.connect import SentinelsRefuse, place
 from transport.redis.transport import RedisTransport
 
 Class: TypeAlias = Literal["unsafe", "fast", "durable", "replicated"]
@@ -80,16 +80,7 @@ class Guarantee(NamedTuple):
 
 def check_url(url: str) -> None:
     """Raise `ValueError` where redis-py does not take `url`. Says nothing of what it holds: that may be a password."""
-    try:
-        ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]
-        database = urlsplit(url).path.strip("/")
-    except (ValueError, TypeError, RedisError):
-        database = "?"
-    if database and not database.isdecimal():
-        raise ValueError(
-            "not a URL that redis-py takes: after redis:// come user:password@ (in them, what is no letter or digit "
-            "as %XX), host, :port, /database and ?option=value; all of them may be left out"
-        )
+    place(url)
 
 
 async def check(client: Redis, url: str) -> Guarantee:
@@ -159,12 +150,17 @@ def _told_by(info: Mapping[str, Any]) -> dict[str, str]:
 
 async def explain(error: RedisError | OSError, url: str) -> TransportLost:
     """What a client for `url` raised, in words that help: `Refused`, or a `TransportLost` that may pass."""
-    where, options, is_tls = mask(url), parse_url(url), url.startswith("rediss:")
+    where, server = mask(url), place(url).url
+    options, is_tls = parse_url(server), server.startswith("rediss:")
     host, port = options.get("host", "localhost"), options.get("port", 6379)
     # redis-py raises its ConnectionError while it handles the OSError, without naming it as the cause.
     origin = error if isinstance(error, OSError) else error.__cause__ or error.__context__
     said = str(error)[:200]
     match error:
+        case SentinelsRefuse():
+            return Refused(
+                f"the Sentinels of {where} want another password: ?sentinel_username=...&sentinel_password=..."
+            )
         case AuthenticationError() if "username" in options or "password" in options:
             return Refused(
                 f"{where} refuses this user or password: correct them in its URL, what is no letter or digit as %XX"
@@ -254,8 +250,13 @@ class CheckedTransport(RedisTransport):
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _open(self) -> None:
-        async with self._connect(socket_connect_timeout=CONNECT) as client:
-            guarantee = await check(client, self.url)
+        async with self._place.client(socket_connect_timeout=CONNECT) as client:
+            try:
+                servers = await self._place.servers(client)
+            except (RedisError, OSError) as error:
+                raise await explain(error, self.url) from error
+            guarantees = [await check(server, self.url) for server in servers]
+        guarantee = min(guarantees, key=lambda each: CLASSES.index(each.kind))
         if not guarantee.is_at_least(self._least):
             raise Refused(
                 f"{mask(self.url)} is {guarantee.kind}, and {self._least} is asked for. {guarantee.lacks}; "

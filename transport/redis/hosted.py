@@ -232,6 +232,8 @@ class Hosted:
                 try:
                     await self.inlet.put(envelope)
                 except ActorStopped:
+                    if self.is_buried:
+                        continue  # there is another inlet now
                     return  # it is kept for whoever lives there next, or for `bury`
                 except DeliveryError as error:
                     assert envelope.reply is not None

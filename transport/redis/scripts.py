@@ -28,6 +28,11 @@ def script(name: str, clock: str = CLOCK) -> Script:
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
+def config(namespace: str) -> str:
+    """The key of what all nodes of a namespace agree on: a hash of `partitions` and `version`, that of the keys."""
+    return f"{{{namespace}}}:config"
+
+
 class Keys:
     """The names of the keys of one partition. All carry its hash tag, such as ``{shop:7}``, so they are in one slot.
 

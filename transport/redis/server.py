@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 
 from transport.errors import AddressInUse, shown
 from transport.mailbox import Overflow
-from transport.redis.scripts import CLOCK, Keys, script
+from transport.redis.scripts import CLOCK, Keys, config, script
 from transport.redis.store import (
     LANES,
     MOST,
@@ -43,26 +43,57 @@ _MOST_OWNERS: Final = 10_000  # remembered; then all are forgotten, and heard of
 _PREFIX: Final = struct.Struct(">d")  # before each frame: when its ttl is over, in ms of the server's clock; 0: never
 
 
+WITHIN: Final = 1.0  # seconds for the replicas to say that they have it
+VERSION: Final = 1
+"""Of the keys and what they hold."""
+
 _NEW: Final = Sent(Answer.ACCEPTED)
 _OLD: Final = Sent(Answer.DUPLICATE)
 _WHY: Final = {b"F": Answer.FULL, b"R": Answer.REJECTED, b"S": Answer.STOPPED, b"N": Answer.NOBODY}
 
 
+class Config(NamedTuple):
+    """What all nodes of a namespace agree on."""
+
+    partitions: int
+    version: int
+
+
+async def config_of(client: Redis, namespace: str, create: Config | None = None) -> Config | None:
+    """What the namespace has, which is `create` where it had nothing; None where it has nothing."""
+    key = config(namespace)
+    for field, value in create._asdict().items() if create is not None else ():
+        await client.hsetnx(key, field, str(value))
+    found = await client.hgetall(key)
+    if len(found) < len(Config._fields):  # nothing, or whoever began it has died
+        return None
+    return Config(*(int(found[field.encode()]) for field in Config._fields))
+
+
+class TooFewReplicas(RedisError):
+    """The server has what was sent, and would lose it if it failed now. To send it again is safe."""
+
+
 class RedisStore:
     """The mailboxes of one partition; `tag` is its hash tag, such as ``{shop:7}``.
+
+    What is sent is accepted once so many `replicas` have it, too.
 
     `client` must not retry by itself (``retry=None``, which for redis-py is ten times): whether and how a call that
     was not answered is made again is for whoever called. It returns bytes, not str.
 
-    Raises what redis-py raises where the server does not answer, or refuses; `ValueError` for more than `MOST` at once.
+    Raises what redis-py raises where the server does not answer, or refuses; `TooFewReplicas`, which is one of these;
+    `ValueError` for more than `MOST` at once.
     """
 
     def __init__(
-        self, client: Redis, tag: str, *, bells: str = "", clock: str = CLOCK, most: Bytes = MOST_BYTES
-    ) -> None:
+        self, client: Redis, tag: str, *, bells: str = "", clock: str = CLOCK, most: Bytes = MOST_BYTES,
+        replicas: int = 0,
+    ) -> None:  # fmt: skip
         self._client = client
         self._clock = clock
         self._most = most
+        self._replicas = replicas
         self._keys = Keys(tag, bells)
         self._owners: dict[str, str] = {}
         """Whose bell to ring, as far as we have heard: it spares a call, and may be wrong."""
@@ -148,7 +179,7 @@ class RedisStore:
                 post = posts[run[0]]
                 arguments += post.lane, post.number, _ttl(post.ttl), post.capacity or 0, len(run)
                 arguments += [posts[index].frame for index in run]
-        answer = await self._run("send", keys, arguments)
+        answer, copies = await self._run("send", keys, arguments, do=self._do_and_wait)
         sent = [Sent(Answer.NOBODY)] * len(posts)
         for group, run in enumerate(groups):
             before, accepted, why, depth = answer[4 * group : 4 * group + 4]
@@ -161,6 +192,8 @@ class RedisStore:
             (owner.decode(), lane, names[place - 1])
             for place, lane, owner in zip(rest[::3], rest[1::3], rest[2::3], strict=True)
         )
+        if copies < self._replicas:  # only now: when it is sent again, no bell is rung
+            raise TooFewReplicas(f"{copies} of {self._replicas} replicas have what was sent, after {WITHIN} s")
         return sent
 
     async def turn(self, node: str, turns: Sequence[Turn]) -> list[Fetched | None]:
@@ -250,16 +283,33 @@ class RedisStore:
             keys = (self._keys.nodes, self._keys.bell(owner), *(self._keys.actor(address) for _, address in rung))
             await self._run("ring", keys, (owner, *(each for hint in rung for each in hint)))
 
-    async def _run(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    async def _run(
+        self, name: str, keys: Sequence[str], arguments: Sequence[Any], *,
+        do: Callable[..., Awaitable[Any]] | None = None,
+    ) -> Any:  # fmt: skip
         """Run a script; where the server has lost it, or never had it, with its text."""
-        which = script(name, self._clock)
+        which, do = script(name, self._clock), do or self._do
         try:
-            return await self._do("EVALSHA", which.sha, len(keys), *keys, *arguments)
+            return await do("EVALSHA", which.sha, len(keys), *keys, *arguments)
         except NoScriptError:
-            return await self._do("EVAL", which.text, len(keys), *keys, *arguments)
+            return await do("EVAL", which.text, len(keys), *keys, *arguments)
 
     async def _do(self, *command: Any) -> Any:
         return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    async def _do_and_wait(self, *command: Any) -> tuple[Any, int]:
+        """The answer, and how many replicas have what it wrote: those that are asked for, or fewer `WITHIN`."""
+        if not self._replicas:
+            return await self._do(*command), 0
+        async with self._client.pipeline(transaction=False) as together:  # on one connection: WAIT is for its writes
+            together.execute_command(*command)
+            together.execute_command("WAIT", self._replicas, _ms(WITHIN))
+            # Not raised there: the text of that error would begin with the command.
+            answer, copies = await together.execute(raise_on_error=False)
+        for each in (answer, copies):
+            if isinstance(each, Exception):
+                raise each
+        return answer, copies
 
 
 def _lost(node: str, answer: Any) -> Any:

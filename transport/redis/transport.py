@@ -78,6 +78,8 @@ class RedisTransport:
         self.wire = wire or Wire()
         self.url = url
         self._place = place(url)
+        if replicas and self._place.is_cluster:
+            raise ValueError(f"replicas={replicas}: replicas is for a single server or Sentinel, not for a Cluster yet")
         self._namespace, self._node, self._partitions = namespace, node, partitions
         self._lease_time, self._beat, self._grace, self._patience = lease, beat, grace, patience
         self._settle_time, self._replicas = settle, replicas
@@ -202,7 +204,8 @@ class RedisTransport:
         )
 
     async def _look_around(self) -> None:
-        names: list[bytes] = await self._client.zrange(self._keys[0].nodes, 0, -1)  # type: ignore[assignment]
+        async with asyncio.timeout(TIMEOUT):
+            names: list[bytes] = await self._client.zrange(self._keys[0].nodes, 0, -1)  # type: ignore[assignment]
         self._nodes = [name.decode() for name in names]
 
     async def _claim_own(self) -> None:

@@ -70,8 +70,8 @@ for i = 1, addresses do
     local text = string.format('%.0f', mark.last)
     if mark.accepted < mark.last then text = string.format('%.0f:%s', mark.accepted, text) end
     redis.call('HSET', KEYS[k + 1], mark.field, text)
-    redis.call('PEXPIRE', KEYS[k + 1], memory)
   end
+  redis.call('PEXPIRE', KEYS[k + 1], memory) -- also of a copy: WAIT is for writes of its connection, which may be another
   if new then
     if not a[1] or not redis.call('ZSCORE', KEYS[1], a[1]) then redis.call('ZADD', KEYS[2], 'NX', now, name)
     elseif rings then
