@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test fuzz soak lint fix bench clean
+.PHONY: demo demo-redis test fuzz soak lint fix bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -21,6 +21,9 @@ $(VENV)/.%: pyproject.toml | $(BIN)/python
 
 demo: $(VENV)/.uvloop
 	$(BIN)/python -m examples.code_review $(SOURCE)
+
+demo-redis: $(VENV)/.demo
+	$(BIN)/python -m examples.code_review.redis $(SOURCE)
 
 test: $(VENV)/.test
 	$(BIN)/python -m coverage erase

@@ -11,7 +11,20 @@ from typer.testing import CliRunner
 from actors import ActorSystem, ChildSpec, Restart, Strategy, handles
 from examples import code_review
 from examples.code_review.__main__ import main, review
-from examples.code_review.crew import Editor, Librarian, Reviewed, Summarise, Summary, find_sources
+from examples.code_review.crew import (
+    Dealer,
+    Editor,
+    Found,
+    Inspect,
+    Inspector,
+    Librarian,
+    NotReviewed,
+    Reviewed,
+    Summarise,
+    Summary,
+    Walk,
+    find_sources,
+)
 from examples.code_review.inspection import Finding, Kind, inspect
 from examples.code_review.report import Reporter
 
@@ -193,6 +206,39 @@ async def test_the_crew_prints_its_report_and_finishes(tree: Path, capsys: pytes
     assert "6 found = 4 reviewed + 2 failed: the counts add up" in printed
     assert "unknown encoding: uft-8" in printed
     assert "2 failed" in printed
+
+
+@pytest.mark.anyio
+async def test_a_file_reviewed_twice_is_added_once(tree: Path) -> None:
+    async with ActorSystem("review") as system:
+        editor = await system.spawn(Editor, name="editor")
+        inspector = await system.spawn(Inspector, "/editor", name="inspector")
+        await editor.tell(Found(files=1))
+        for _ in range(2):  # as after a node has died before it could say that it was done
+            await inspector.tell(Inspect(source=str(tree), path="good.py"))
+        await inspector.stop()
+        await editor.tell(NotReviewed(path="good.py", reason="poison_crash", cause=""))
+        summary = await editor.ask(Summarise())
+    assert (summary.found, summary.reviewed, summary.again, summary.not_reviewed) == (1, 1, 1, [])
+    assert (summary.lines, summary.functions, summary.findings) == (6, 1, {Kind.MUTABLE_DEFAULT: 1})
+    assert summary.by == {"review/inspector": 1}
+
+
+@pytest.mark.anyio
+async def test_a_dealer_waits_to_be_told_and_deals_to_inspectors_by_address(tree: Path) -> None:
+    addresses = ["/first", "/second"]
+    async with ActorSystem("review") as system:
+        editor = await system.spawn(Editor, name="editor")
+        for address in addresses:
+            await system.spawn(Inspector, "/editor", name=address[1:])
+        dealer = await system.spawn(Dealer, addresses, "/editor", name="dealer")
+        assert (await editor.ask(Summarise())).found == 0
+        await dealer.tell(Walk(source=str(tree), limit=5))
+        await dealer.stop(timeout=30.0)
+        summary = await editor.ask(Summarise())
+    assert summary.done
+    assert (summary.found, summary.reviewed, len(summary.not_reviewed)) == (5, 3, 2)
+    assert set(summary.by) <= {f"review{address}" for address in addresses}
 
 
 class Flaky(Editor):

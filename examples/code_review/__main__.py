@@ -5,7 +5,7 @@ Run: python -m examples.code_review [SOURCE] [--workers 4] [--limit 100]
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import structlog
 import typer
@@ -36,16 +36,21 @@ def main(
     limit: Annotated[int | None, typer.Option(min=1, help="Review only so many files.")] = None,
 ) -> None:
     """Review a Python source tree with a crew of actors."""
-    if not source.is_dir():
-        stop(f"{source}: {'a file; name the folder it is in' if source.exists() else 'no such folder'}")
-    if next(find_sources(source), None) is None:
-        stop(f"{source}: no Python files in it")
+    check(source)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # the report says it
     typer.echo(f"Reviewing {source} with {workers} inspectors")
     run(review, str(source), workers, limit)
 
 
-def stop(problem: str) -> None:
+def check(source: Path) -> None:
+    """End here where there is nothing to review."""
+    if not source.is_dir():
+        stop(f"{source}: {'a file; name the folder it is in' if source.exists() else 'no such folder'}")
+    if next(find_sources(source), None) is None:
+        stop(f"{source}: no Python files in it")
+
+
+def stop(problem: str) -> NoReturn:
     """End with one line that says why."""
     typer.echo(problem, err=True)
     raise typer.Exit(2)

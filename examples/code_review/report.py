@@ -1,5 +1,6 @@
 """What the crew shows: a progress bar while it works, then the report."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from rich import box
@@ -25,9 +26,7 @@ class Reporter(Actor):
     def __init__(self, editor: str = "/crew/editor") -> None:
         self.editor_address = editor
         self.console = Console()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        quiet = not self.console.is_terminal
-        self.progress = Progress(*columns, console=self.console, auto_refresh=False, transient=True, disable=quiet)
+        self.progress = progress_on(self.console)
         self.bar = self.progress.add_task("reviewing", total=None)
 
     async def on_start(self) -> None:
@@ -45,14 +44,26 @@ class Reporter(Actor):
         self.progress.update(self.bar, total=summary.found or None, completed=seen, refresh=True)
         if summary.done:
             self.progress.stop()
-            self.console.print(report(summary, self.system.dead_letters))
+            by_reason = in_words(self.system.dead_letters)
+            self.console.print(report(summary, {"restarts": f"{summary.restarts:,}", "dead letters": by_reason}))
             self.stop()
 
 
-def report(summary: Summary, dead_letters: Mapping[str, int]) -> RenderableType:
-    """Return everything worth knowing about a review, to print with rich."""
+def progress_on(console: Console) -> Progress:
+    """Return a bar that is refreshed when told to; none where there is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, auto_refresh=False, transient=True, disable=not console.is_terminal)
+
+
+def in_words(dead_letters: Mapping[str, int]) -> str:
+    """Return how many there are of each reason."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in dead_letters.items()) or "none"
+
+
+def report(summary: Summary, more: Mapping[str, str]) -> RenderableType:
+    """Return everything worth knowing about a review, and `more` totals, to print with rich."""
     findings = table("Findings", "kind", "count>", "for example")
-    for kind, count in summary.findings.most_common():
+    for kind, count in Counter(summary.findings).most_common():
         findings.add_row(kind.value, f"{count:,}", summary.examples[kind])
     functions = table("Most complex functions", "complexity>", "function", "where")
     for complexity, place, name in summary.most_complex:
@@ -60,12 +71,11 @@ def report(summary: Summary, dead_letters: Mapping[str, int]) -> RenderableType:
     failures = table("Files not reviewed", "file", "reason", "cause")
     for file in summary.not_reviewed[:SHOWN]:
         failures.add_row(escape(file.path), file.reason, escape(file.cause))
-    if more := summary.not_reviewed[SHOWN:]:
-        failures.add_row(f"and {len(more):,} more", "", "")
-    totals = table("Totals", "files>", "lines>", "functions>", "findings>", "restarts>", "dead letters>")
-    figures = (summary.found, summary.lines, summary.functions, summary.findings.total(), summary.restarts)
-    letters = ", ".join(f"{count:,} {reason}" for reason, count in dead_letters.items())
-    totals.add_row(*(f"{figure:,}" for figure in figures), letters or "none")
+    if rest := summary.not_reviewed[SHOWN:]:
+        failures.add_row(f"and {len(rest):,} more", "", "")
+    totals = table("Totals", "files>", "lines>", "functions>", "findings>", *(f"{name}>" for name in more))
+    figures = (summary.found, summary.lines, summary.functions, sum(summary.findings.values()))
+    totals.add_row(*(f"{figure:,}" for figure in figures), *more.values())
     failed = len(summary.not_reviewed)
     right = summary.found == summary.reviewed + failed
     verdict = "[green]the counts add up[/]" if right else "[bold red]the counts do not add up[/]"
