@@ -205,10 +205,10 @@ def watched(binary: Path, *options: str) -> Iterator[tuple[Server, Server, list[
         options = ("--repl-diskless-sync-delay", "0", *options)
         primary = stack.enter_context(Server(binary, *options))
         replica = stack.enter_context(Server(binary, *options, "--replicaof", f"{HOST} {primary.port}"))
-        _until(lambda: _is_replica(replica), "replica")
         sentinels = [stack.enter_context(Sentinel(binary, primary.port)) for _ in range(3)]
         for each in sentinels:  # to tell each other, and to look, more often than every 2 s and 1 s
             asked(each, "SENTINEL", "DEBUG", "PUBLISH-PERIOD", 50, "INFO-PERIOD", 100)
+        _until(lambda: _is_replica(replica), "replica")
         _until(lambda: all(_knows_all(each) for each in sentinels), "Sentinels that know all")
         yield primary, replica, sentinels
 
