@@ -60,17 +60,10 @@ class Fault(enum.Enum):
     answer goes nowhere, and it is lost where it is not accepted within `delay` seconds. The sender notices nothing."""
 
 
-class WireTransport:
-    """Carries each envelope over `inner` as the frame that `wire` makes of it, as between two hosts.
+class _Over:
+    """All of a transport but `send`: what is bound and claimed is so at `inner`."""
 
-    ``ActorSystem(transport=WireTransport(MemoryTransport()))`` shows in a test of one process what does not survive
-    the way: a message that does not encode, is too large, or comes back as another. A frame that does not decode is
-    a dead letter at its target. Replies go back as they are.
-    """
-
-    def __init__(self, inner: Transport, wire: Wire | None = None) -> None:
-        self.inner = inner
-        self._wire = wire or Wire()
+    inner: Transport
 
     async def open(self) -> None:
         await self.inner.open()
@@ -106,8 +99,21 @@ class WireTransport:
         self.inner.tried(envelope)
 
     def offer_to(self, address: Address) -> Offer:
-        """Never at once: each envelope is sent, as a frame."""
+        """Never at once: each envelope is sent."""
         return unknown if self.inner.offer_to(address) is unknown else _never
+
+
+class WireTransport(_Over):
+    """Carries each envelope over `inner` as the frame that `wire` makes of it, as between two hosts.
+
+    ``ActorSystem(transport=WireTransport(MemoryTransport()))`` shows in a test of one process what does not survive
+    the way: a message that does not encode, is too large, or comes back as another. A frame that does not decode is
+    a dead letter at its target. Replies go back as they are.
+    """
+
+    def __init__(self, inner: Transport, wire: Wire | None = None) -> None:
+        self.inner = inner
+        self._wire = wire or Wire()
 
     async def send(self, envelope: Envelope) -> None:
         """As `Transport.send`. Raises also `CodecError` and `MessageTooLarge`: the message was not sent."""
@@ -125,7 +131,7 @@ class WireTransport:
             raise
 
 
-class FaultyTransport:
+class FaultyTransport(_Over):
     """Carries envelopes over `inner`, each by way of the next `Fault` of `script`; without faults once that is used up.
 
     ``ActorSystem(transport=FaultyTransport(MemoryTransport(), [Fault.DROP, Fault.DELAY]))``
@@ -146,43 +152,12 @@ class FaultyTransport:
         self._held: dict[Address, deque[anyio.Event]] = {}
 
     async def open(self) -> None:
-        await self.inner.open()
+        await super().open()
         self._closed = False
 
     async def close(self) -> None:
         self._closed = True
-        await self.inner.close()
-
-    def bind(self, address: Address, inlet: Inlet) -> None:
-        self.inner.bind(address, inlet)
-
-    async def claim(self, address: Address, *options: Any, **named: Any) -> None:
-        await self.inner.claim(address, *options, **named)
-
-    def prefers(self, address: Address) -> bool:
-        return self.inner.prefers(address)
-
-    async def vacant(self, address: Address) -> None:
-        await self.inner.vacant(address)
-
-    def unbind(self, address: Address, buried: Callable[[Envelope], None] = lambda _: None) -> None:
-        self.inner.unbind(address, buried)
-
-    async def drain(self, address: Address, deadline: float) -> None:
-        await self.inner.drain(address, deadline)
-
-    async def pause(self) -> None:
-        await self.inner.pause()
-
-    def keeps(self, envelope: Envelope) -> bool:
-        return self.inner.keeps(envelope)
-
-    def tried(self, envelope: Envelope) -> None:
-        self.inner.tried(envelope)
-
-    def offer_to(self, address: Address) -> Offer:
-        """Never at once: each envelope is sent, and meets its fault."""
-        return unknown if self.inner.offer_to(address) is unknown else _never
+        await super().close()
 
     async def send(self, envelope: Envelope) -> None:
         if self._closed:
